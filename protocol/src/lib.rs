@@ -1,0 +1,17 @@
+//! Words shared by the supervisor, its workers and its clients, and the frames that carry them.
+//!
+//! Owns the vocabulary ([`job`]), what a worker and its supervisor say to each other
+//! ([`message`]), what a client and the supervisor say ([`control`]), what a worker without a
+//! supervisor writes down ([`stored`]) and the one place that knows the wire format ([`frame`]).
+//! No I/O happens here beyond a stream that the caller owns, and nothing here is unsafe.
+#![forbid(unsafe_code)]
+
+pub mod control;
+pub mod frame;
+pub mod job;
+pub mod message;
+pub mod stored;
+
+/// The version that both sides say in Hello and Welcome. Their layout never changes; a change
+/// of any other message raises this number.
+pub const PROTOCOL_VERSION: u32 = 1;

@@ -1,0 +1,220 @@
+//! Rules between values: a value that is fine alone and contradicts another, the machine, or
+//! what this version can do.
+//!
+//! Where only one of two related values was written, the default of the other gives way:
+//! `workers = { min = 4 }` alone raises `max` to 4. Two written values are never bent.
+
+use super::Config;
+use super::job_type::{BUILT_IN, Confine, JobType};
+use super::layers::Layers;
+use super::place;
+use super::problem::Reason;
+use std::fmt::Display;
+use std::path::Path;
+
+/// Bytes that the runtime directory and the name of the instance may have together: a socket's
+/// path has at most 107, and our sockets need up to 24 below the instance's directory.
+const RUNTIME_BYTES_MAX: usize = 82;
+
+/// Workloads that the worker program of this version offers.
+const WORKLOADS: [&str; 3] = BUILT_IN;
+
+/// Checks everything, and lets defaults give way.
+pub(crate) fn check(config: &mut Config, layers: &mut Layers) {
+    let poll = &mut config.poll;
+    order(layers, ("poll.idle_min", &mut poll.idle_min), ("poll.idle_max", &mut poll.idle_max));
+    for (name, job_type) in &mut config.types {
+        check_numbers(name, job_type, layers);
+        check_workload(name, job_type, layers);
+        if job_type.confine == Confine::Require {
+            let sentence = "this version cannot enforce confinement, write \"best-effort\" to run \
+                            without it";
+            let reason = Reason::NotOffered(sentence.into());
+            layers.refuse(&format!("types.{name}.confine"), reason);
+        }
+    }
+    check_places(config, layers);
+}
+
+fn check_numbers(name: &str, job_type: &mut JobType, layers: &mut Layers) {
+    let key = |end: &str| format!("types.{name}.{end}");
+    let workers = &mut job_type.workers;
+    let (min, max, warm) = (key("workers.min"), key("workers.max"), key("workers.warm"));
+    order(layers, (&min, &mut workers.min), (&max, &mut workers.max));
+    order(layers, (&warm, &mut workers.warm), (&max, &mut workers.max));
+    let retry = &mut job_type.retry;
+    order(layers, (&key("retry.base"), &mut retry.base), (&key("retry.max"), &mut retry.max));
+    let restart = &mut job_type.restart;
+    let (base, max) = (key("restart.base"), key("restart.max"));
+    order(layers, (&base, &mut restart.base), (&max, &mut restart.max));
+}
+
+/// Holds `low <= high`. A contradiction is told at `low`.
+fn order<T: PartialOrd + Copy + Display>(
+    layers: &mut Layers,
+    (low_key, low): (&str, &mut T),
+    (high_key, high): (&str, &mut T),
+) {
+    if *low <= *high {
+        return;
+    }
+    match (layers.origin(low_key), layers.origin(high_key)) {
+        (Some(_), Some(origin)) => {
+            let sentence = format!("must be at most {high_key}, which is {high} ({origin})");
+            layers.refuse(low_key, Reason::Contradiction(sentence));
+        }
+        (None, Some(_)) => *low = *high,
+        (_, None) => *high = *low,
+    }
+}
+
+fn check_workload(name: &str, job_type: &JobType, layers: &mut Layers) {
+    let key = format!("types.{name}.workload");
+    let is_ours = WORKLOADS.contains(&job_type.workload.as_str());
+    if job_type.worker.is_some() || is_ours {
+        return;
+    }
+    let reason = if layers.origin(&key).is_some() {
+        let known = WORKLOADS.join("\", \"");
+        Reason::Expected(format!("\"{known}\", or another one together with `worker`"))
+    } else {
+        let nearest = WORKLOADS
+            .into_iter()
+            .max_by(|a, b| strsim::jaro(name, a).total_cmp(&strsim::jaro(name, b)))
+            .expect("there are workloads");
+        let sentence =
+            format!("a new type needs `workload` or `worker`, or was types.{nearest} meant");
+        Reason::Contradiction(sentence)
+    };
+    layers.refuse(&key, reason);
+}
+
+fn check_places(config: &Config, layers: &mut Layers) {
+    let refuse = |layers: &mut Layers, key: &str, sentence: String| {
+        layers.refuse(key, Reason::Contradiction(sentence));
+    };
+    if config.database.is_dir() {
+        let sentence = format!("{} is a directory", config.database.display());
+        refuse(layers, "database", sentence);
+    }
+    let bytes = config.runtime_dir.as_os_str().len() + 1 + config.instance.len();
+    if bytes > RUNTIME_BYTES_MAX {
+        let path = config.runtime_dir.join(&config.instance);
+        let sentence = format!(
+            "{} has {bytes} bytes, sockets need a directory of at most {RUNTIME_BYTES_MAX}",
+            path.display()
+        );
+        refuse(layers, "runtime_dir", sentence);
+    }
+    let database = place::real_path(&config.database);
+    for (key, folder) in [("work_dir", &config.work_dir), ("runtime_dir", &config.runtime_dir)] {
+        if place::real_path(folder) == database {
+            refuse(layers, key, "is the database itself".into());
+        }
+    }
+    let private = config.private_paths();
+    for (name, job_type) in &config.types {
+        let roots = &job_type.roots;
+        for (end, roots) in [("read", &roots.read), ("write", &roots.write)] {
+            let owner = |root: &Path| private.iter().find(|path| root.starts_with(path));
+            for root in roots {
+                if let Some(path) = owner(root) {
+                    let (root, path) = (root.display(), path.display());
+                    let sentence = format!("{root} lies in {path}, which no payload may name");
+                    refuse(layers, &format!("types.{name}.roots.{end}"), sentence);
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Config, LoadOptions};
+    use std::path::PathBuf;
+
+    fn load(text: &str) -> Result<Config, String> {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path: PathBuf = folder.path().join("shiftboss.toml");
+        std::fs::write(&path, text).expect("written");
+        let loaded = Config::load(&LoadOptions::plain(folder.path()));
+        let own = format!("{}/", folder.path().display());
+        loaded.map(|(config, _)| config).map_err(|error| error.to_string().replace(&own, ""))
+    }
+
+    fn refusal(text: &str) -> String {
+        let all = load(text).expect_err(text);
+        all.lines().next().expect("a sentence").to_owned()
+    }
+
+    #[test]
+    fn two_written_values_that_contradict_are_refused_naming_both() {
+        assert_eq!(
+            refusal("[poll]\nidle_min = \"10s\"\nidle_max = \"5s\""),
+            "shiftboss.toml:2: poll.idle_min = \"10s\": must be at most poll.idle_max, which is \
+             5s (shiftboss.toml:3)"
+        );
+        for (section, low) in [
+            ("workers = { min = 3, max = 2 }", "workers.min = 3"),
+            ("workers = { warm = 3, max = 2 }", "workers.warm = 3"),
+            ("retry = { base = \"2m\", max = \"1m\" }", "retry.base = \"2m\""),
+            ("restart = { base = \"2m\", max = \"1m\" }", "restart.base = \"2m\""),
+        ] {
+            let text = refusal(&format!("[types.encode]\n{section}"));
+            let start = format!("shiftboss.toml:2: types.encode.{low}: must be at most");
+            assert!(text.starts_with(&start), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_default_gives_way_to_what_was_written() {
+        let config = load(
+            "poll.idle_min = \"10m\"\n[types.encode]\nworkers = { min = 4 }\n\
+             retry.max = \"100ms\"\n[types.noop.workers]\nwarm = 3",
+        )
+        .expect("accepted");
+        assert_eq!(config.poll.idle_max.to_string(), "10m");
+        assert_eq!(config.types["encode"].workers.max, 4);
+        assert_eq!(config.types["encode"].retry.base.to_string(), "100ms");
+        assert_eq!(config.types["noop"].workers.max, 3);
+    }
+
+    #[test]
+    fn a_new_type_needs_something_to_run() {
+        let text = refusal("[types.encod]\nconcurrency = 2");
+        assert!(text.contains("needs `workload` or `worker`, or was types.encode"), "{text}");
+        let text = refusal("[types.x]\nworkload = \"paint\"");
+        assert!(text.contains("types.x.workload = \"paint\": expected \"command\""), "{text}");
+        let config = load("[types.x]\nworker = \"./paint\"\n[types.y]\nworkload = \"noop\"")
+            .expect("accepted");
+        assert_eq!(config.types["x"].workload, "x");
+        assert!(config.types["x"].worker.as_ref().is_some_and(|path| path.is_absolute()));
+        assert_eq!(config.types["y"].concurrency, 64);
+    }
+
+    #[test]
+    fn confinement_that_cannot_be_enforced_is_refused_with_the_remedy() {
+        let text = refusal("[types.encode]\nconfine = \"require\"");
+        assert!(text.contains("cannot enforce confinement, write \"best-effort\""), "{text}");
+    }
+
+    #[test]
+    fn places_that_cannot_work_are_refused() {
+        let text = refusal("database = \"/tmp\"");
+        assert!(text.contains("/tmp is a directory"), "{text}");
+        let text = refusal(&format!("runtime_dir = \"/{}\"", "r".repeat(90)));
+        assert!(text.contains("sockets need a directory of at most 82"), "{text}");
+        let text = refusal("database = \"a.db\"\nwork_dir = \"a.db\"");
+        assert!(text.contains("work_dir = ") && text.contains("is the database"), "{text}");
+        let text = refusal("work_dir = \"/w\"\n[types.encode]\nroots = { read = [\"/w/in\"] }");
+        assert!(text.contains("/w/in lies in /w, which no payload may name"), "{text}");
+    }
+
+    #[test]
+    fn contradictions_are_reported_together() {
+        let all = load("[types.a]\nconcurrency = 2\n[types.b]\nconfine = \"require\"\n")
+            .expect_err("refused");
+        let sentences = all.lines().filter(|line| line.contains("types.")).count();
+        assert_eq!(sentences, 3, "{all}");
+    }
+}

@@ -1,0 +1,436 @@
+//! The worker processes: spawned, recognised when they connect, heard ([`hear`]), seen gone
+//! ([`dying`]); and taken over from a supervisor before us ([`recovery`]), by what it put on
+//! record ([`record`]) and what its workers wrote down ([`outcomes`]).
+
+mod age;
+mod dying;
+mod hear;
+mod outcomes;
+mod record;
+pub(in crate::daemon) mod recovery;
+
+use super::Daemon;
+use super::carry::PendingTake;
+use super::inputs::Input;
+use crate::config::Config;
+use crate::link::worker::{ConnectionId, Outbox};
+use crate::os::failpoint::{self, Place};
+use crate::os::host::{self, random_bytes};
+use crate::os::lock;
+use crate::os::process::spawn::{self, LOCK_FD, TOKEN_FD};
+use crate::os::process::{Process, facts, leftovers};
+use crate::os::readiness::Readiness;
+use crate::policy::claim::{TakenJob, WorkerId};
+use crate::policy::crew::{FoundRun, Survivor};
+use crate::policy::event::{Event, Exit};
+use crate::store::OwnedJob;
+use age::WorkerAge;
+use dying::Dying;
+use record::{Launcher, WorkerRecord};
+use recovery::{Living, Recovery, Written};
+use sha2::{Digest, Sha256};
+use shiftboss_protocol::job::{Attempt, JobId};
+use shiftboss_protocol::message::{Hello, SupervisorMessage, TOKEN_BYTES};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fs::File;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// Programs found by name are looked up here, whatever the supervisor's own PATH is.
+pub(super) const PROGRAM_PATH: &str =
+    "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// All worker processes of this supervisor.
+pub(super) struct Fleet {
+    processes: BTreeMap<WorkerId, WorkerProcess>,
+    by_pid: HashMap<u32, WorkerId>,
+    by_connection: HashMap<ConnectionId, WorkerId>,
+    /// Workers that have ended, until everything of theirs is gone.
+    dying: BTreeMap<WorkerId, Dying>,
+    /// A look at the table that the policy wants, sent after the outcomes of this turn.
+    pub(super) take: PendingTake,
+    /// Outcomes that were read from files, which go when they are stored.
+    written: HashMap<(JobId, Attempt), PathBuf>,
+    record_dir: PathBuf,
+    boot_id: String,
+    /// Part of every file name, so that workers of supervisors before us keep theirs.
+    mark: String,
+}
+
+struct WorkerProcess {
+    process: Process,
+    token_sha256: [u8; 32],
+    job_type: String,
+    connection: Option<(ConnectionId, Outbox)>,
+    /// A connection that waits for the end of the one before it.
+    next_hello: Option<(ConnectionId, Hello, Outbox)>,
+    /// It was welcomed once, by us or by a supervisor before us.
+    was_welcome: bool,
+    /// Whether we can wait for it, and get its orphans.
+    is_child: bool,
+    /// Instances under which its programs were started.
+    owners: BTreeSet<String>,
+    /// Launchers of its programs, where it is not our child.
+    launchers: BTreeMap<(JobId, Attempt), Launcher>,
+    output: File,
+    lock: PathBuf,
+    record: PathBuf,
+}
+
+/// What is stored of a token: a hash says nothing to whoever reads it.
+fn hash_of(token: &[u8; TOKEN_BYTES]) -> [u8; 32] {
+    Sha256::digest(token).into()
+}
+
+impl Fleet {
+    /// A fleet without workers, of the instance with this id.
+    pub(super) fn new(config: &Config, instance: &str) -> Self {
+        Self {
+            processes: BTreeMap::new(),
+            by_pid: HashMap::new(),
+            by_connection: HashMap::new(),
+            dying: BTreeMap::new(),
+            take: None,
+            written: HashMap::new(),
+            record_dir: super::start::record_dir(config, &config.instance),
+            boot_id: host::boot_id(),
+            mark: instance.rsplit('-').next().unwrap_or(instance).to_owned(),
+        }
+    }
+
+    /// The outcomes of these attempts are stored: their files are not needed any more.
+    pub(super) fn forget_written(&mut self, keys: impl IntoIterator<Item = (JobId, Attempt)>) {
+        for path in keys.into_iter().filter_map(|key| self.written.remove(&key)) {
+            let _ = std::fs::remove_file(path);
+        }
+    }
+
+    /// How many worker processes there are.
+    pub(super) fn count(&self) -> usize {
+        self.processes.len()
+    }
+
+    pub(super) fn send(&self, worker: WorkerId, message: &SupervisorMessage) -> Result<(), String> {
+        let outbox = self.processes.get(&worker).and_then(|one| one.connection.as_ref());
+        match outbox {
+            Some((_, outbox)) => outbox.send(message).map_err(|error| error.to_string()),
+            // It has ended already; its end is on its way to the policy.
+            None => Ok(()),
+        }
+    }
+
+    pub(super) fn terminate(&self, worker: WorkerId) {
+        if let Some(one) = self.processes.get(&worker) {
+            one.process.terminate();
+        }
+    }
+
+    pub(super) fn kill(&self, worker: WorkerId) {
+        if let Some(one) = self.processes.get(&worker) {
+            one.process.kill();
+        }
+    }
+
+    /// Process ids of all workers that have not been reaped.
+    fn pids(&self) -> BTreeSet<u32> {
+        self.by_pid.keys().copied().collect()
+    }
+
+    pub(super) fn next_look(&self) -> Option<Instant> {
+        self.dying.values().map(|one| one.next_look).min()
+    }
+}
+
+impl Daemon {
+    /// Starts the process of a worker; returns its process id, or why there is none.
+    pub(super) fn spawn(
+        &mut self,
+        worker: WorkerId,
+        job_type: &str,
+        slot: u32,
+    ) -> Result<u32, String> {
+        let process = self.start_process(worker, job_type, slot).map_err(|error| chain(&*error))?;
+        let pid = process.process.pid();
+        self.fleet.by_pid.insert(pid, worker);
+        self.announce_end(worker, &process.process);
+        self.fleet.processes.insert(worker, process);
+        Ok(pid)
+    }
+
+    fn start_process(
+        &self,
+        worker: WorkerId,
+        job_type: &str,
+        slot: u32,
+    ) -> Result<WorkerProcess, Box<dyn std::error::Error>> {
+        let program = find_program(self.config.worker_of(job_type))?;
+        let output = self.worker_output(job_type, slot)?;
+        let name = format!("{}.{worker}", self.fleet.mark);
+        let lock = super::start::worker_dir(&self.config).join(format!("{name}.lock"));
+        let held = self.worker_lock(worker, &lock)?;
+        let token: [u8; TOKEN_BYTES] = random_bytes();
+        let socket = super::start::worker_socket(&self.config);
+        let args: Vec<String> = [
+            ("--socket", socket.to_string_lossy().into_owned()),
+            ("--type", job_type.to_owned()),
+            ("--token-fd", TOKEN_FD.to_string()),
+            ("--lock-fd", LOCK_FD.to_string()),
+        ]
+        .into_iter()
+        .flat_map(|(name, value)| [name.to_owned(), value])
+        .collect();
+        let mut env = vec![
+            format!("PATH={PROGRAM_PATH}"),
+            "LANG=C.UTF-8".to_owned(),
+            format!("{}={}", leftovers::OWNER_VARIABLE, self.instance),
+        ];
+        if let Some(one) = self.config.types.get(job_type) {
+            env.extend(one.env.0.iter().map(|(name, value)| format!("{name}={value}")));
+        }
+        let process = spawn::spawn(&spawn::Command {
+            program: &program,
+            args: &args,
+            env: &env,
+            token: &token,
+            lock: held.file().as_fd(),
+            output: output.as_fd(),
+        })?;
+        failpoint::reach(Place::Spawned);
+        // The worker has its copy of the lock now; ours ends here, so that the lock ends with it.
+        drop(held);
+        let token_sha256 = hash_of(&token);
+        let record = record::worker_path(&self.fleet.record_dir, &name);
+        self.put_on_record(&record, &lock, &process, token_sha256, (job_type, slot));
+        Ok(WorkerProcess {
+            process,
+            token_sha256,
+            job_type: job_type.to_owned(),
+            connection: None,
+            next_hello: None,
+            was_welcome: false,
+            is_child: true,
+            owners: BTreeSet::from([self.instance.clone()]),
+            launchers: BTreeMap::new(),
+            output,
+            lock,
+            record,
+        })
+    }
+
+    /// Without its record a worker ends with this supervisor; everything else goes on.
+    fn put_on_record(
+        &self,
+        path: &Path,
+        lock: &Path,
+        process: &Process,
+        token_sha256: [u8; 32],
+        (job_type, slot): (&str, u32),
+    ) {
+        let pid = process.pid();
+        // It has ended already when it has no status: then nobody needs a record.
+        let Some(stat) = facts::stat(pid) else { return };
+        let configured = self.config.types.get(job_type);
+        let record = WorkerRecord {
+            version: record::RECORD_VERSION,
+            boot_id: self.fleet.boot_id.clone(),
+            pid,
+            start_ticks: stat.start_ticks,
+            token_sha256,
+            job_type: job_type.to_owned(),
+            slot,
+            workload: configured.map_or_else(String::new, |one| one.workload.clone()),
+            concurrency: configured.map_or(1, |one| one.concurrency),
+            started_ms: self.clock.now().unix_ms,
+            owners: BTreeSet::from([self.instance.clone()]),
+            lock: lock.to_owned(),
+        };
+        if let Err(error) = record.write(path) {
+            tracing::warn!(
+                path = %path.display(),
+                %error,
+                "cannot put a worker on record: it would not outlive this supervisor"
+            );
+        }
+    }
+
+    /// Takes over what a supervisor before us left.
+    pub(super) fn take_over(&mut self, recovery: Recovery) {
+        for one in recovery.living {
+            self.take_over_worker(one);
+        }
+        let mut by_type = BTreeMap::<String, Vec<Written>>::new();
+        for one in recovery.written {
+            by_type.entry(one.job.job_type.clone()).or_default().push(one);
+        }
+        for (job_type, written) in by_type {
+            self.store_written(&job_type, written);
+        }
+    }
+
+    fn take_over_worker(&mut self, one: Living) {
+        let Living { process, mut record, record_path, jobs, launchers, owners } = one;
+        // On record before it is welcomed: from then on its programs carry our name.
+        record.owners.extend(owners.iter().cloned().chain([self.instance.clone()]));
+        if let Err(error) = record.write(&record_path) {
+            tracing::warn!(%error, "cannot note on record that a worker was taken over");
+        }
+        let output = match self.open_output(&record.job_type, record.slot) {
+            Ok(output) => output,
+            Err(error) => {
+                // It is not needed for the work, only for last words.
+                tracing::warn!(error, "a worker that is taken over keeps its own log");
+                match File::open("/dev/null") {
+                    Ok(null) => null,
+                    Err(_) => return,
+                }
+            }
+        };
+        let worker = self.crew.reserve_worker();
+        let age = facts::age(record.start_ticks);
+        let age = WorkerAge { started_ms: record.started_ms, age };
+        let now_ms = self.clock.now().unix_ms;
+        let run =
+            |job: &OwnedJob| found_run(worker, job, age::ran_for(now_ms, job.started_at_ms, age));
+        let runs = jobs.iter().map(run).collect();
+        let pid = process.pid();
+        let found = WorkerProcess {
+            is_child: facts::stat(pid).is_some_and(|stat| stat.parent == std::process::id()),
+            process,
+            token_sha256: record.token_sha256,
+            job_type: record.job_type.clone(),
+            connection: None,
+            next_hello: None,
+            was_welcome: true,
+            owners,
+            launchers,
+            output,
+            lock: record.lock,
+            record: record_path,
+        };
+        self.fleet.by_pid.insert(pid, worker);
+        self.announce_end(worker, &found.process);
+        self.fleet.processes.insert(worker, found);
+        self.handle(Event::WorkerFound(Survivor {
+            worker,
+            job_type: record.job_type.as_str().into(),
+            slot: record.slot,
+            pid: Some(pid),
+            started_ms: record.started_ms,
+            workload: record.workload,
+            concurrency: record.concurrency,
+            runs,
+        }));
+    }
+
+    /// Outcomes of workers that are gone, as if their worker had said them just before its end.
+    fn store_written(&mut self, job_type: &str, written: Vec<Written>) {
+        let worker = self.crew.reserve_worker();
+        let run = |one: &Written| found_run(worker, &one.job, Duration::ZERO);
+        let runs: Vec<_> = written.iter().map(run).collect();
+        tracing::info!(
+            job_type,
+            jobs = runs.len(),
+            "workers wrote outcomes down while there was no supervisor; they are stored now"
+        );
+        self.handle(Event::WorkerFound(Survivor {
+            worker,
+            job_type: job_type.into(),
+            slot: 0,
+            pid: None,
+            started_ms: self.clock.now().unix_ms,
+            workload: String::new(),
+            concurrency: u32::try_from(runs.len()).unwrap_or(u32::MAX),
+            runs,
+        }));
+        for one in written {
+            let (job, attempt) = (one.job.job, one.job.attempt);
+            self.fleet.written.insert((job, attempt), one.path);
+            let (outcome, usage) = (one.stored.outcome, one.stored.usage);
+            self.handle(Event::Finished { worker, job, attempt, outcome, usage });
+        }
+        self.handle(Event::WorkerExited { worker, exit: Exit::default() });
+    }
+
+    fn worker_lock(&self, worker: WorkerId, path: &Path) -> Result<lock::Held, String> {
+        match lock::acquire(path, &format!("worker {worker} of {}\n", self.instance)) {
+            Ok(Some(held)) => Ok(held),
+            Ok(None) => {
+                Err(format!("lock {} is held by a process that should be gone", path.display()))
+            }
+            Err(error) => Err(format!("cannot make lock {}: {error}", path.display())),
+        }
+    }
+
+    fn worker_output(&self, job_type: &str, slot: u32) -> Result<File, String> {
+        let file = self.open_output(job_type, slot)?;
+        // The last words of an earlier worker were told when it ended.
+        let _ = file.set_len(0);
+        Ok(file)
+    }
+
+    fn open_output(&self, job_type: &str, slot: u32) -> Result<File, String> {
+        let path = super::start::worker_logs(&self.config).join(format!("{job_type}-{slot}.log"));
+        let file = File::options().create(true).append(true).read(true).open(&path);
+        file.map_err(|error| format!("cannot open {}: {error}", path.display()))
+    }
+
+    /// Reports the end of the process as an input.
+    fn announce_end(&self, worker: WorkerId, process: &Process) {
+        let inputs = self.inputs.clone();
+        let notice = process.exit_notice().and_then(Readiness::new);
+        tokio::spawn(async move {
+            if let Ok(notice) = notice {
+                let _ = notice.wait().await;
+            }
+            let _ = inputs.send(Input::Ended(worker));
+        });
+    }
+}
+
+fn found_run(worker: WorkerId, job: &OwnedJob, ran_for: Duration) -> FoundRun {
+    FoundRun {
+        taken: TakenJob {
+            job: job.job,
+            attempt: job.attempt,
+            job_type: job.job_type.as_str().into(),
+            worker,
+            failures: job.failures,
+            crash_count: job.crash_count,
+            attempts_max: job.attempts_max,
+            timeout_ms: job.timeout_ms,
+        },
+        ran_for,
+        cancel_asked: job.cancel_requested,
+    }
+}
+
+/// The worker program as an absolute path: a bare name is looked up in our own PATH.
+fn find_program(program: &Path) -> Result<PathBuf, String> {
+    if program.components().count() > 1 {
+        return Ok(program.to_owned());
+    }
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path)
+        .map(|dir| dir.join(program))
+        .find(|file| file.is_file())
+        .ok_or_else(|| {
+            format!(
+                "worker program {} is neither beside shiftboss nor in PATH: install it or set \
+                 worker = \"/path/to/it\"",
+                program.display()
+            )
+        })
+}
+
+/// An error and its causes as one sentence.
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        next = cause.source();
+    }
+    text
+}

@@ -1,0 +1,250 @@
+//! What the next supervisor must know of our workers: one file per worker in the runtime
+//! directory, one per program that runs. Workers never see them, and they end with the boot.
+//!
+//! A record proves nothing by itself: the process must have the recorded start time, still hold
+//! its lock, and say the token whose hash stands here.
+
+use crate::os::dirs;
+use crate::os::lock::{Holder, holder};
+use crate::os::process::{Process, facts};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use shiftboss_protocol::job::{Attempt, JobId};
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+/// Written into every record. One of another version is not understood: its worker is ended.
+pub(super) const RECORD_VERSION: u32 = 1;
+
+/// No record is larger, bytes.
+const RECORD_BYTES_MAX: u64 = 64 << 10;
+
+/// What the names of the two kinds of file end with.
+const WORKER_SUFFIX: &str = ".worker";
+const LAUNCHER_SUFFIX: &str = ".launcher";
+
+/// A worker process.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct WorkerRecord {
+    pub(super) version: u32,
+    /// The boot in which its process number means something.
+    pub(super) boot_id: String,
+    pub(super) pid: u32,
+    pub(super) start_ticks: u64,
+    /// SHA-256 of its token.
+    pub(super) token_sha256: [u8; 32],
+    pub(super) job_type: String,
+    pub(super) slot: u32,
+    pub(super) workload: String,
+    pub(super) concurrency: u32,
+    pub(super) started_ms: i64,
+    /// Instances that spawned it or took it over: its programs and outcomes carry their names,
+    /// and so does its own environment.
+    #[serde(default)]
+    pub(super) owners: BTreeSet<String>,
+    /// The file that it holds a lock on for life.
+    pub(super) lock: PathBuf,
+}
+
+/// A launcher: its exit comes last in its program's tree.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct LauncherRecord {
+    boot_id: String,
+    pid: u32,
+    start_ticks: u64,
+}
+
+/// A launcher that runs: its number is also that of its session.
+#[derive(Debug)]
+pub(super) struct Launcher {
+    pub(super) pid: u32,
+    pub(super) pidfd: OwnedFd,
+}
+
+/// Where a worker's record lies; `name` is that of its lock, without the ending.
+pub(super) fn worker_path(dir: &Path, name: &str) -> PathBuf {
+    dir.join(format!("{name}{WORKER_SUFFIX}"))
+}
+
+impl WorkerRecord {
+    /// The process, if it lives and holds its lock.
+    pub(super) fn find(&self, boot_id: &str) -> Option<Process> {
+        if self.version != RECORD_VERSION || self.boot_id != boot_id {
+            return None;
+        }
+        let process = Process::find(self.pid, self.start_ticks)?;
+        (holder(&self.lock) == Holder::Somebody).then_some(process)
+    }
+
+    pub(super) fn write(&self, path: &Path) -> io::Result<()> {
+        write(path, self)
+    }
+}
+
+/// All records of workers, with their files. What is none is removed.
+pub(super) fn workers(dir: &Path) -> Vec<(PathBuf, WorkerRecord)> {
+    files(dir, WORKER_SUFFIX).filter_map(|path| Some((path.clone(), read(&path)?))).collect()
+}
+
+/// Every instance that the workers on record have or had.
+pub(super) fn owners(dir: &Path) -> BTreeSet<String> {
+    workers(dir).into_iter().flat_map(|(_, record)| record.owners).collect()
+}
+
+/// Remembers the launcher of an attempt's program.
+pub(super) fn write_launcher(dir: &Path, key: (JobId, Attempt), pid: u32, boot_id: &str) {
+    // One that has ended already needs no record.
+    let Some(stat) = facts::stat(pid) else { return };
+    let record = LauncherRecord { boot_id: boot_id.to_owned(), pid, start_ticks: stat.start_ticks };
+    if let Err(error) = write(&launcher_path(dir, key), &record) {
+        tracing::warn!(
+            job = key.0.0,
+            %error,
+            "cannot record the launcher of job {}: a successor of this supervisor finds its \
+             program by its environment only",
+            key.0
+        );
+    }
+}
+
+pub(super) fn remove_launcher(dir: &Path, key: (JobId, Attempt)) {
+    let _ = fs::remove_file(launcher_path(dir, key));
+}
+
+/// The launcher of an attempt, while it runs.
+pub(super) fn launcher(dir: &Path, key: (JobId, Attempt), boot_id: &str) -> Option<Launcher> {
+    let record: LauncherRecord = read(&launcher_path(dir, key))?;
+    if record.boot_id != boot_id {
+        return None;
+    }
+    let pidfd = facts::hold(record.pid, record.start_ticks)?;
+    Some(Launcher { pid: record.pid, pidfd })
+}
+
+/// Attempts whose launchers are on record.
+pub(super) fn launched(dir: &Path) -> Vec<(JobId, Attempt)> {
+    files(dir, LAUNCHER_SUFFIX)
+        .filter_map(|path| {
+            let (job, attempt) = path.file_stem()?.to_str()?.split_once('-')?;
+            Some((JobId(job.parse().ok()?), Attempt(attempt.parse().ok()?)))
+        })
+        .collect()
+}
+
+fn launcher_path(dir: &Path, (job, attempt): (JobId, Attempt)) -> PathBuf {
+    dir.join(format!("{job}-{attempt}{LAUNCHER_SUFFIX}"))
+}
+
+fn files(dir: &Path, suffix: &'static str) -> impl Iterator<Item = PathBuf> {
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    entries.map(|entry| entry.path()).filter(move |path| {
+        path.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.ends_with(suffix))
+    })
+}
+
+/// Written beside its place and renamed: a reader finds all of it or nothing. Not synced, since
+/// it means nothing after a power cut.
+fn write(path: &Path, record: &impl Serialize) -> io::Result<()> {
+    let text = serde_json::to_vec(record).map_err(io::Error::other)?;
+    let temporary = path.with_extension("new");
+    let mut file =
+        File::options().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
+    io::Write::write_all(&mut file, &text)?;
+    fs::rename(&temporary, path)
+}
+
+/// A record that is cut, somebody else's, or no record at all is removed and told.
+fn read<T: DeserializeOwned>(path: &Path) -> Option<T> {
+    let found = open(path).and_then(|file| {
+        let mut text = Vec::new();
+        file.take(RECORD_BYTES_MAX).read_to_end(&mut text)?;
+        serde_json::from_slice(&text).map_err(io::Error::other)
+    });
+    match found {
+        Ok(record) => Some(record),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        Err(error) => {
+            tracing::warn!(path = %path.display(), %error, "not a record of ours, removed");
+            let _ = fs::remove_file(path);
+            None
+        }
+    }
+}
+
+fn open(path: &Path) -> io::Result<File> {
+    if !dirs::is_own_file(path)? {
+        return Err(io::Error::other("not a file of this supervisor's user"));
+    }
+    File::open(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(dir: &Path, pid: u32) -> WorkerRecord {
+        WorkerRecord {
+            version: RECORD_VERSION,
+            boot_id: "boot".to_owned(),
+            pid,
+            start_ticks: facts::stat(pid).expect("it runs").start_ticks,
+            token_sha256: [7; 32],
+            job_type: "command".to_owned(),
+            slot: 3,
+            workload: "command".to_owned(),
+            concurrency: 1,
+            started_ms: 5,
+            owners: BTreeSet::from(["main-1".to_owned()]),
+            lock: dir.join("lock"),
+        }
+    }
+
+    #[test]
+    fn a_worker_is_found_by_start_time_boot_and_lock() {
+        let dir = tempfile::tempdir().expect("a folder can be made");
+        let written = record(dir.path(), std::process::id());
+        written.write(&worker_path(dir.path(), "a.1")).expect("written");
+        let (_, read) = workers(dir.path()).pop().expect("it is there");
+        assert_eq!(read, written);
+        assert!(read.find("boot").is_none(), "nobody holds the lock");
+        let lock = crate::os::lock::acquire(&read.lock, "").expect("it can be made");
+        assert!(read.find("boot").is_some());
+        assert!(read.find("another boot").is_none());
+        let later = WorkerRecord { start_ticks: read.start_ticks + 1, ..read.clone() };
+        assert!(later.find("boot").is_none());
+        let newer = WorkerRecord { version: RECORD_VERSION + 1, ..read };
+        assert!(newer.find("boot").is_none());
+        drop(lock);
+    }
+
+    #[test]
+    fn what_is_no_record_is_removed() {
+        let dir = tempfile::tempdir().expect("a folder can be made");
+        let path = |name: &str| worker_path(dir.path(), name);
+        record(dir.path(), std::process::id()).write(&path("whole")).expect("written");
+        let text = fs::read(path("whole")).expect("it is there");
+        fs::write(path("cut"), &text[..text.len() / 2]).expect("written");
+        fs::write(path("garbage"), [0xFF; 100]).expect("written");
+        std::os::unix::fs::symlink(path("whole"), path("link")).expect("links work");
+        assert_eq!(workers(dir.path()).len(), 1);
+        assert!(path("whole").exists());
+        assert!(!path("cut").exists() && !path("garbage").exists());
+        assert!(fs::symlink_metadata(path("link")).is_err());
+    }
+
+    #[test]
+    fn launchers_are_found_by_their_attempt() {
+        let dir = tempfile::tempdir().expect("a folder can be made");
+        let key = (JobId(4), Attempt(2));
+        write_launcher(dir.path(), key, std::process::id(), "boot");
+        assert_eq!(launched(dir.path()), [key]);
+        assert_eq!(launcher(dir.path(), key, "boot").expect("it runs").pid, std::process::id());
+        assert!(launcher(dir.path(), key, "another boot").is_none());
+        remove_launcher(dir.path(), key);
+        assert!(launched(dir.path()).is_empty());
+    }
+}

@@ -1,0 +1,15 @@
+//! The kernel: the only module of the supervisor that makes system calls.
+//!
+//! [`process`] makes, holds and ends processes, [`lock`] says who is alive, [`watch`] notices
+//! foreign commits, [`failpoint`] lets tests kill it in bad moments.
+
+pub mod dirs;
+pub mod disk;
+pub mod failpoint;
+pub mod host;
+pub mod ladder;
+pub mod lock;
+pub mod process;
+pub mod readiness;
+pub mod signals;
+pub mod watch;

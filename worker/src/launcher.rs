@@ -1,0 +1,85 @@
+//! The launcher: a small process around each program, so that its tree dies with its attempt.
+//!
+//! It is the worker's own image executed again. As the subreaper of everything that the program
+//! starts it can kill and reap the whole tree, also what has double-forked into sessions of its
+//! own; and it does so when its worker is gone. This folder alone calls the kernel unsafely.
+
+mod descriptor;
+mod inside;
+mod outside;
+mod tree;
+
+pub(crate) use descriptor::{Bell, take_inherited};
+pub(crate) use inside::serve;
+pub(crate) use outside::{Launched, encode, image, remember_image};
+
+use serde::{Deserialize, Serialize};
+
+/// What a launcher is told to run, in raw bytes: names need not be UTF-8. The program's
+/// standard streams travel beside it as descriptors.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Order {
+    /// Program and arguments, at least one.
+    pub(crate) argv: Vec<Vec<u8>>,
+    /// The whole environment.
+    pub(crate) env: Vec<(Vec<u8>, Vec<u8>)>,
+    /// Working directory.
+    pub(crate) cwd: Vec<u8>,
+}
+
+/// What a launcher says once, when every process that it started is dead.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Report {
+    /// The program never ran.
+    NotStarted {
+        /// What failed.
+        step: Step,
+        /// The kernel's reason; 0 when there is none.
+        errno: i32,
+    },
+    /// The program ran.
+    Ended {
+        /// Its exit code, if it ended by itself.
+        exit_code: Option<i32>,
+        /// The signal that ended it, else.
+        signal: Option<i32>,
+        /// From its start to its end, milliseconds.
+        wall_ms: u64,
+        /// CPU time of the whole tree, milliseconds.
+        cpu_ms: u64,
+        /// Largest resident set of one process of the tree, bytes.
+        memory_peak_bytes: u64,
+    },
+}
+
+/// A step of starting a program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Step {
+    /// Going to its working directory.
+    WorkingDirectory,
+    /// Executing it.
+    Program,
+}
+
+/// What a worker asks of a running launcher; one byte on the lifeline. Its end means `Kill`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Request {
+    /// SIGTERM to every process of the tree.
+    Terminate,
+    /// SIGKILL to every process of the tree, until none is left.
+    Kill,
+}
+
+impl Request {
+    const fn to_byte(self) -> u8 {
+        match self {
+            Self::Terminate => b'T',
+            Self::Kill => b'K',
+        }
+    }
+
+    /// Any other byte is a fault of the worker, on which the safe answer is to kill.
+    const fn from_byte(byte: u8) -> Self {
+        if byte == b'T' { Self::Terminate } else { Self::Kill }
+    }
+}

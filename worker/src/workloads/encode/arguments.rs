@@ -1,0 +1,193 @@
+//! The command line of FFmpeg for a plan.
+//!
+//! ffmpeg-sidecar builds it, with its downloads left out and never as the runner: that would
+//! leave FFmpeg behind when this process dies.
+
+use super::plan::{Audio, KEYFRAME_SECONDS, Plan, Rung};
+use ffmpeg_sidecar::command::FfmpegCommand;
+use std::ffi::OsString;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+/// What both tools are told about an input. Containers that lead to other files (playlists,
+/// concat lists, image sequences) or that make a picture of any text file are left out, and
+/// so is every protocol but plain files.
+pub(super) const INPUT_GUARD: &[&str] = &[
+    "-protocol_whitelist",
+    "file",
+    "-format_whitelist",
+    "mov,matroska,webm,mpegts,mpeg,mpegvideo,avi,flv,live_flv,asf,mxf,ogg,nut,wtv,rm,dv,gxf,ivf,\
+     h264,hevc,obu,av1,m4v,vc1,yuv4mpegpipe,gif,apng",
+    "-probesize",
+    "20000000",
+    "-analyzeduration",
+    "10000000",
+];
+
+/// A clock fine enough for every timing that films have; the usual one of MPEG.
+const FINE_CLOCK: &str = "1/90000";
+
+/// The whole command, program first: one decode, one output per rung. `staged` has one path
+/// per rung.
+pub(super) fn ladder(
+    ffmpeg: &Path,
+    input: &Path,
+    plan: &Plan,
+    staged: &[PathBuf],
+) -> Vec<OsString> {
+    let mut command = command(ffmpeg);
+    command.args(INPUT_GUARD).input(input);
+    command.filter_complex(filter_graph(plan, ""));
+    let keyframes = format!("expr:gte(t,n_forced*{KEYFRAME_SECONDS})");
+    for (at, (rung, path)) in plan.rungs.iter().zip(staged).enumerate() {
+        command.map(format!("[v{at}]"));
+        if let Some(audio) = plan.audio {
+            command.map(format!("0:{}", audio.stream));
+        }
+        video(&mut command, plan, rung, &keyframes);
+        if let Some(audio) = plan.audio {
+            self::audio(&mut command, audio);
+        }
+        no_more_streams(&mut command);
+        command.args(["-movflags", "+faststart"]);
+        command.format("mp4").output(path);
+    }
+    words(command)
+}
+
+/// What every command begins with.
+pub(super) fn command(ffmpeg: &Path) -> FfmpegCommand {
+    let mut command = FfmpegCommand::new_with_path(ffmpeg);
+    // No -nostdin: `q` on standard input is the first step of stopping it. -y because a
+    // question on standard input would never be answered.
+    command.hide_banner().overwrite();
+    command.args(["-nostats", "-loglevel", "level+warning"]);
+    command.args(["-progress", "pipe:1", "-stats_period", "0.5"]);
+    command
+}
+
+/// The command with its program as the first word.
+pub(super) fn words(mut command: FfmpegCommand) -> Vec<OsString> {
+    let program = command.as_inner().get_program().to_owned();
+    let arguments = command.get_args().map(ToOwned::to_owned);
+    std::iter::once(program).chain(arguments).collect()
+}
+
+/// All rungs are cut from the same decoded frames, so their frames and keyframes are the same.
+/// Sizes are given in full: they hold when the film changes its size on the way. `cut` comes
+/// after the only filter that looks at neighbours.
+pub(super) fn filter_graph(plan: &Plan, cut: &str) -> String {
+    let mut graph = format!("[0:{}]", plan.video_stream);
+    if plan.deinterlace {
+        graph.push_str("yadif=mode=send_frame:deint=interlaced,");
+    }
+    graph.push_str(cut);
+    let written = write!(graph, "split={}", plan.rungs.len());
+    written.expect("writing to a String cannot fail");
+    (0..plan.rungs.len()).for_each(|at| graph.push_str(&format!("[s{at}]")));
+    for (at, rung) in plan.rungs.iter().enumerate() {
+        let (width, height) = (rung.width, rung.height);
+        graph.push_str(&format!(
+            ";[s{at}]scale={width}:{height}:flags=bicubic,setsar=1,format=yuv420p[v{at}]"
+        ));
+    }
+    graph
+}
+
+/// How the pictures of a rung are encoded.
+pub(super) fn video(command: &mut FfmpegCommand, plan: &Plan, rung: &Rung, keyframes: &str) {
+    command.codec_video(plan.video_encoder).preset(plan.preset.as_str()).crf(plan.crf);
+    command.pix_fmt("yuv420p");
+    let rate = rung.rate_max_kbit;
+    command.args(["-maxrate", &format!("{rate}k"), "-bufsize", &format!("{}k", 2 * rate)]);
+    command.args(["-force_key_frames", keyframes]);
+    command.args(["-sc_threshold", "0", "-x264-params", "open-gop=0"]);
+    // Frames keep their times, none is made up. With irregular times the clock of the average
+    // rate would be too coarse and drop frames that follow each other closely.
+    command.fps_mode("vfr");
+    if plan.irregular {
+        command.args(["-enc_time_base", FINE_CLOCK]);
+    }
+}
+
+pub(super) fn audio(command: &mut FfmpegCommand, audio: Audio) {
+    command.codec_audio("aac");
+    command.args(["-b:a", &audio.bitrate.to_string(), "-ac", &audio.channels.to_string()]);
+    // Gaps in the track are filled with silence instead of letting it run ahead.
+    command.args(["-ar", "48000", "-af", "aresample=async=1"]);
+}
+
+/// Chapters and timecodes would each add a stream.
+pub(super) fn no_more_streams(command: &mut FfmpegCommand) {
+    command.args(["-map_chapters", "-1", "-write_tmcd", "0", "-max_muxing_queue_size", "4096"]);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::film::facts::Facts;
+    use super::super::plan;
+    use super::*;
+
+    fn arguments(change: impl Fn(&mut Facts)) -> Vec<String> {
+        let mut facts = Facts::for_test();
+        change(&mut facts);
+        let ladder_payload =
+            serde_json::from_str(r#"{"op":"ladder","input":"/a","output_dir":"/b"}"#)
+                .expect("the payload is valid");
+        let plan = plan::plan(&facts, &ladder_payload).expect("the film can be planned");
+        let staged: Vec<PathBuf> = plan.rungs.iter().map(|r| PathBuf::from(&r.name)).collect();
+        let all = ladder(Path::new("/usr/bin/ffmpeg"), Path::new("/a"), &plan, &staged);
+        all.into_iter().map(|arg| arg.into_string().expect("the test is ASCII")).collect()
+    }
+
+    fn after<'a>(arguments: &'a [String], key: &str) -> Vec<&'a str> {
+        let pairs = arguments.windows(2).filter(|pair| pair[0] == key);
+        pairs.map(|pair| pair[1].as_str()).collect()
+    }
+
+    #[test]
+    fn one_decode_feeds_every_output() {
+        let arguments = arguments(|_| {});
+        assert_eq!(arguments[0], "/usr/bin/ffmpeg");
+        assert_eq!(after(&arguments, "-i"), ["/a"]);
+        assert_eq!(after(&arguments, "-map"), ["[v0]", "0:1", "[v1]", "0:1", "[v2]", "0:1"]);
+        assert_eq!(
+            after(&arguments, "-filter_complex"),
+            ["[0:0]split=3[s0][s1][s2];\
+              [s0]scale=1920:1080:flags=bicubic,setsar=1,format=yuv420p[v0];\
+              [s1]scale=1280:720:flags=bicubic,setsar=1,format=yuv420p[v1];\
+              [s2]scale=854:480:flags=bicubic,setsar=1,format=yuv420p[v2]"]
+        );
+        assert_eq!(after(&arguments, "-progress"), ["pipe:1"]);
+        assert!(!arguments.contains(&"-nostdin".to_owned()));
+        assert!(!arguments.contains(&"-enc_time_base".to_owned()));
+    }
+
+    #[test]
+    fn a_silent_film_maps_no_audio() {
+        let arguments = arguments(|facts| facts.audio = None);
+        assert_eq!(after(&arguments, "-map"), ["[v0]", "[v1]", "[v2]"]);
+        assert!(!arguments.contains(&"-c:a".to_owned()));
+    }
+
+    #[test]
+    fn surround_becomes_stereo_and_mono_stays_mono() {
+        let with = |channels| {
+            arguments(move |facts| {
+                facts.audio.as_mut().expect("the test film has audio").channels = channels;
+            })
+        };
+        assert_eq!(after(&with(8), "-ac"), ["2", "2", "2"]);
+        assert_eq!(after(&with(1), "-ac"), ["1", "1", "1"]);
+    }
+
+    #[test]
+    fn interlaced_and_irregular_films_get_their_treatment() {
+        let arguments = arguments(|facts| {
+            facts.video.interlaced = true;
+            facts.video.irregular = true;
+        });
+        assert!(after(&arguments, "-filter_complex")[0].starts_with("[0:0]yadif="));
+        assert_eq!(after(&arguments, "-enc_time_base"), [FINE_CLOCK; 3]);
+    }
+}

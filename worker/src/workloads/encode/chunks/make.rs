@@ -1,0 +1,319 @@
+//! Makes the parts of a film that no earlier attempt has finished, and joins all of them.
+
+use super::super::film::probe;
+use super::super::host::go_on;
+use super::super::ladder::Work;
+use super::super::progress::Block;
+use super::super::run::{self, Ran, Used};
+use super::arguments;
+use super::check;
+use super::cut::{Chunk, Cuts};
+use super::share::Share;
+use super::shelf::{FilmFile, Identity, Record, Shelf, Sum};
+use shiftboss_protocol::job::{Cause, Failure};
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+/// The part that holds the audio of the whole film, and its file.
+const SOUND: &str = "sound";
+const SOUND_FILE: &str = "sound.mp4";
+/// What became of the wish to encode in chunks.
+pub(crate) enum Made<'a> {
+    Parts(Box<Parts<'a>>),
+    /// The film must be encoded in one go, because of this. Progress begins anew then: the work
+    /// does.
+    Whole(String),
+}
+
+/// The parts of a film.
+pub(crate) struct Parts<'a> {
+    work: &'a Work<'a>,
+    cuts: &'a Cuts,
+    shelf: Shelf,
+    /// The file of each rung within a chunk.
+    names: Vec<String>,
+    film: FilmFile,
+    records: Vec<Option<Record>>,
+    sound: Option<Record>,
+    taken: usize,
+    share: Share,
+    used: Used,
+    began: Instant,
+}
+
+/// Takes over what is there and makes what is missing.
+///
+/// # Errors
+/// The [`Failure`] of the step that failed; finished parts stay for the next attempt.
+pub(crate) fn parts<'a>(work: &'a Work<'a>, cuts: &'a Cuts) -> Result<Made<'a>, Failure> {
+    let tool = work.tools.version();
+    let tool = tool.map_err(|sentence| Failure::retryable(Cause::FailedStart, sentence))?;
+    let film = FilmFile::look(work.input)?;
+    let identity = Identity { film: film.clone(), plan: work.plan, tool, cuts: fingerprint(cuts) };
+    let shelf = Shelf::open(work.host.kept()?, &identity)?;
+    if let Some(reason) = shelf.whole() {
+        return Ok(Made::Whole(reason));
+    }
+    let mut parts = Parts {
+        work,
+        cuts,
+        shelf,
+        names: work.plan.rungs.iter().map(|rung| format!("{}.mp4", rung.name)).collect(),
+        film,
+        records: vec![None; cuts.chunks.len()],
+        sound: None,
+        taken: 0,
+        share: Share::of_film(u64::try_from(cuts.span_us()).unwrap_or(0)),
+        used: Used::default(),
+        began: Instant::now(),
+    };
+    parts.take_over()?;
+    parts.make_sound()?;
+    for at in 0..cuts.chunks.len() {
+        if let Err(reason) = parts.make_chunk(at)? {
+            let reason = format!("chunk {} is not exact: {reason}", at + 1);
+            parts.shelf.give_up(&reason)?;
+            return Ok(Made::Whole(reason));
+        }
+    }
+    Ok(Made::Parts(Box::new(parts)))
+}
+
+fn part_name(at: usize) -> String {
+    format!("chunk-{at:05}")
+}
+
+/// Stands for the times of all pictures, and for where the film is cut.
+fn fingerprint(cuts: &Cuts) -> String {
+    let mut sum = Sum::default();
+    let times = cuts.times_us.iter().chain([&cuts.origin_us]);
+    times.for_each(|time| sum.add(&time.to_le_bytes()));
+    sum.add(format!("{:?}{:?}", cuts.rate, cuts.chunks).as_bytes());
+    sum.text()
+}
+
+/// What may only have come from starting to read in the middle of the film: a whole encode
+/// finds out.
+fn is_about_reading(failure: &Failure) -> bool {
+    failure.cause == Cause::ExitCode || (failure.cause == Cause::Error && failure.permanent)
+}
+
+impl Parts<'_> {
+    /// How many chunks there are, and how many of them an earlier attempt had made.
+    pub(crate) fn counts(&self) -> (usize, usize) {
+        (self.records.len(), self.taken)
+    }
+
+    /// By FFmpeg, in this attempt.
+    pub(crate) fn used(&self) -> Used {
+        self.used
+    }
+
+    pub(crate) fn cuts(&self) -> &Cuts {
+        self.cuts
+    }
+
+    /// When the first picture of an output is shown, microseconds.
+    pub(crate) fn start_us(&self, rung: usize) -> i64 {
+        let first = self.records.iter().flatten().next();
+        first.and_then(|record| record.starts_us.get(rung)).copied().unwrap_or(0)
+    }
+
+    /// No attempt of this job is to use the chunks again.
+    pub(crate) fn give_up(&self, reason: &str) -> Result<(), Failure> {
+        self.shelf.give_up(reason)
+    }
+
+    fn take_over(&mut self) -> Result<(), Failure> {
+        let count = self.records.len();
+        for at in 0..count {
+            go_on(self.work.host)?;
+            let part = part_name(at);
+            self.work.host.progress(None, &format!("looking for chunk {} of {count}", at + 1));
+            let Some(record) = self.shelf.take(&part, &self.names)? else { continue };
+            let first = self.records.iter().flatten().next();
+            if first.is_some_and(|first| first.set_ups != record.set_ups) {
+                self.shelf.remove(&part)?;
+                continue;
+            }
+            self.taken += 1;
+            self.finished(at, record);
+        }
+        if self.taken > 0 {
+            let taken = self.taken;
+            self.work
+                .host
+                .log(&format!("{taken} of {count} chunks are taken over from an earlier attempt"));
+            let share = self.share.now();
+            self.work.host.progress(Some(share), &format!("{taken} of {count} chunks are there"));
+        }
+        Ok(())
+    }
+
+    fn finished(&mut self, at: usize, record: Record) {
+        let chunk = &self.cuts.chunks[at];
+        let film_us = self.film_us(chunk, chunk.frames);
+        self.share.chunk_done(film_us, record.bytes());
+        self.records[at] = Some(record);
+    }
+
+    /// How much of the film lies between a chunk's begin and its picture `frame`.
+    fn film_us(&self, chunk: &Chunk, frame: usize) -> u64 {
+        let begin = self.cuts.times_us[chunk.first];
+        let end = self.cuts.times_us.get(chunk.first + frame.min(chunk.frames));
+        let end = end.or(self.cuts.times_us.last()).copied().unwrap_or(begin);
+        u64::try_from(end - begin).unwrap_or(0)
+    }
+
+    /// The audio of the whole film, first: what is wrong with it shows before the hours.
+    fn make_sound(&mut self) -> Result<(), Failure> {
+        let (host, names) = (self.work.host, [SOUND_FILE.to_owned()]);
+        let Some(track) = self.work.plan.audio else { return Ok(()) };
+        self.sound = self.shelf.take(SOUND, &names)?;
+        if self.sound.is_none() {
+            go_on(host)?;
+            let folder = self.shelf.begin(SOUND)?;
+            let (ffmpeg, input) = (&self.work.tools.ffmpeg, self.work.input);
+            let output = folder.join(SOUND_FILE);
+            let argv = arguments::sound(ffmpeg, input, (track, self.cuts), &output);
+            let share = &mut self.share;
+            let Ran { last, stderr, used } = run::ffmpeg(host, input, argv, &mut |block| {
+                host.progress(Some(share.on_sound(block)), "encoding the audio");
+            })?;
+            self.used += used;
+            self.is_complete(&last)?;
+            let record = Record::new((stderr.errors, stderr.first()));
+            self.sound = Some(self.shelf.put(SOUND, &names, record)?);
+        }
+        self.share.sound_done();
+        Ok(())
+    }
+
+    /// Both ends of a run: FFmpeg said its last word, and the film is still the one that was cut.
+    fn is_complete(&self, last: &Block) -> Result<(), Failure> {
+        if !last.is_last {
+            let message = "ffmpeg ended without its final report".to_owned();
+            return Err(Failure::retryable(Cause::Error, message));
+        }
+        if FilmFile::look(self.work.input)? != self.film {
+            let film = self.work.input.display();
+            let message = format!("input {film} was changed while it was encoded");
+            return Err(Failure::retryable(Cause::Error, message));
+        }
+        Ok(())
+    }
+
+    /// The inner error says in what the chunk differs from the film.
+    fn make_chunk(&mut self, at: usize) -> Result<Result<(), String>, Failure> {
+        if self.records[at].is_some() {
+            return Ok(Ok(()));
+        }
+        go_on(self.work.host)?;
+        let part = part_name(at);
+        let folder = self.shelf.begin(&part)?;
+        let outputs: Vec<PathBuf> = self.names.iter().map(|name| folder.join(name)).collect();
+        let mut record = match self.encode(at, &outputs)? {
+            Ok(record) => record,
+            Err(reason) => return Ok(Err(reason)),
+        };
+        let chunk = &self.cuts.chunks[at];
+        let doing = format!("checking chunk {} of {}", at + 1, self.records.len());
+        for path in &outputs {
+            go_on(self.work.host)?;
+            let bytes = run::bytes_of([path.as_path()]);
+            let doing = (doing.as_str(), Some(self.share.now()));
+            let found = probe::pictures(self.work.host, self.work.tools, path, bytes, doing)
+                .map_err(|failure| Failure { permanent: false, ..failure })?;
+            if let Err(reason) = check::compare(self.cuts, chunk, &found.pictures) {
+                return Ok(Err(reason));
+            }
+            record.set_ups.push(found.set_up);
+            record.starts_us.push(found.pictures.times_us.first().copied().unwrap_or(0));
+        }
+        let first = self.records.iter().flatten().next();
+        if first.is_some_and(|first| first.set_ups != record.set_ups) {
+            return Ok(Err("its encoder was set up in another way".to_owned()));
+        }
+        let record = self.shelf.put(&part, &self.names, record)?;
+        self.finished(at, record);
+        Ok(Ok(()))
+    }
+
+    fn encode(
+        &mut self,
+        at: usize,
+        outputs: &[PathBuf],
+    ) -> Result<Result<Record, String>, Failure> {
+        let (work, cuts, began) = (self.work, self.cuts, self.began);
+        let chunk = &cuts.chunks[at];
+        let argv =
+            arguments::chunk(&work.tools.ffmpeg, work.input, (work.plan, cuts, chunk), outputs);
+        let count = self.records.len();
+        let (mut share, parts) = (self.share.clone(), &*self);
+        let ended = run::ffmpeg(work.host, work.input, argv, &mut |block| {
+            let frame = usize::try_from(block.frame.unwrap_or(0)).unwrap_or(0);
+            let done =
+                (parts.film_us(chunk, frame), run::bytes_of(outputs.iter().map(PathBuf::as_path)));
+            let (part, note) = share.on_pictures(began.elapsed(), block, done);
+            work.host.progress(Some(part), &format!("{note}, chunk {} of {count}", at + 1));
+        });
+        self.share = share;
+        let Ran { last, stderr, used } = match ended {
+            Err(failure) if chunk.seek_us.is_some() && is_about_reading(&failure) => {
+                return Ok(Err(failure.message));
+            }
+            other => other?,
+        };
+        self.used += used;
+        self.is_complete(&last)?;
+        let frames = last.frame.and_then(|frame| usize::try_from(frame).ok()).unwrap_or(0);
+        if frames != chunk.frames {
+            let planned = chunk.frames;
+            return Ok(Err(format!("{frames} frames were decoded, {planned} were planned")));
+        }
+        let errors = match chunk.seek_us {
+            Some(_) => stderr.within(),
+            None => (stderr.errors, stderr.first()),
+        };
+        Ok(Ok(Record::new(errors)))
+    }
+
+    /// Joins the chunks of every rung into its staged file.
+    ///
+    /// # Errors
+    /// The [`Failure`] of the run that failed; the parts stay.
+    pub(crate) fn join(&mut self, staged: &[PathBuf]) -> Result<(), Failure> {
+        let (host, count) = (self.work.host, staged.len());
+        let sound = self.shelf.path_of(SOUND, SOUND_FILE);
+        let sound = self.work.plan.audio.map(|_| sound.as_path());
+        let chunks: Vec<String> = (0..self.records.len()).map(part_name).collect();
+        for (at, (name, output)) in self.names.iter().zip(staged).enumerate() {
+            go_on(host)?;
+            let records = self.records.iter().flatten();
+            let starts: Vec<i64> = records.map(|record| record.starts_us[at]).collect();
+            let start_us = starts.first().copied().unwrap_or(0);
+            let list = self
+                .shelf
+                .write(&format!("{name}.list"), &arguments::list(name, &chunks, &starts))?;
+            let argv = arguments::join(&self.work.tools.ffmpeg, (&list, start_us), sound, output);
+            let note = format!("joining output {} of {count}", at + 1);
+            let share = &mut self.share;
+            let list: &Path = &list;
+            let Ran { last, used, .. } = run::ffmpeg(host, list, argv, &mut |block| {
+                host.progress(Some(share.on_joining((at, count), block)), &note);
+            })?;
+            self.used += used;
+            self.is_complete(&last)?;
+        }
+        Ok(())
+    }
+
+    /// What FFmpeg complained about.
+    pub(crate) fn complaint(&self) -> Option<String> {
+        let all = || self.records.iter().chain([&self.sound]).flatten();
+        let bad = || all().filter(|record| record.errors > 0);
+        let errors: u64 = bad().map(|record| record.errors).sum();
+        let words = bad().next()?.first_error.as_deref().unwrap_or("no message");
+        Some(format!("ffmpeg reported {errors} errors, the first: {words}"))
+    }
+}

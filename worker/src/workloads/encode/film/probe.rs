@@ -1,0 +1,198 @@
+//! Runs ffprobe: what a film is ([`film`]), and how much of it is really there ([`scan`]).
+//!
+//! A truncated film is found here, before hours of encoding: containers that declare a length
+//! or a number of frames are compared with the packets that the file holds.
+
+use super::super::arguments::INPUT_GUARD;
+use super::super::classify::{self, Stderr};
+use super::super::host::Host;
+use super::super::progress::time_text;
+use super::super::tools::Tools;
+use super::facts::{self, Answer, Facts};
+use super::scan::{self, Scan};
+use super::truncation::{seconds, truncation};
+use crate::program::{Lines, Program};
+use shiftboss_protocol::job::{Cause, Failure};
+use std::ffi::OsString;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// ffprobe's answer about a film takes kilobytes; a hostile file could make it endless.
+const ANSWER_BYTES_MAX: usize = 4 << 20;
+/// Time to open a film on a slow disk.
+const OPEN_TIMEOUT: Duration = Duration::from_secs(60);
+/// The slowest disk on which a whole film may still be read, bytes per second.
+const READ_RATE_MIN: u64 = 2 << 20;
+const PROGRESS_INTERVAL: Duration = Duration::from_millis(500);
+
+/// A film, opened and read to its end.
+#[derive(Debug)]
+pub(crate) struct Film {
+    pub(crate) facts: Facts,
+    pub(crate) scan: Scan,
+    pub(crate) bytes: u64,
+}
+
+/// Opens the film and counts its packets.
+///
+/// # Errors
+/// A permanent [`Failure`] when it is no film, or a truncated one.
+pub(crate) fn film(
+    host: &dyn Host,
+    tools: &Tools,
+    path: &Path,
+    expected_ms: Option<u64>,
+) -> Result<Film, Failure> {
+    let bytes = size_of_file(path)?;
+    host.progress(None, "opening the input");
+    let mut facts = answer(host, tools, path)?.facts().ok_or_else(|| {
+        let message = format!("input {} has no video stream", path.display());
+        Failure::permanent(Cause::Error, message)
+    })?;
+    let scan = Scan::with_clock(facts.video.stream, facts.video.rate);
+    let mut scan = self::scan(host, tools, path, bytes, (("checking the input", None), scan))?;
+    scan.pictures.sort();
+    // Some containers claim a rate that their packets do not keep.
+    facts.video.irregular |= scan.off_clock > 0;
+    let film = Film { facts, scan, bytes };
+    match truncation(&film, expected_ms) {
+        None => Ok(film),
+        Some(reason) => {
+            let message = format!("input {} {reason}", path.display());
+            Err(Failure::permanent(Cause::Error, message))
+        }
+    }
+}
+
+fn size_of_file(path: &Path) -> Result<u64, Failure> {
+    let refuse = |reason: String| {
+        Err(Failure::permanent(Cause::Error, format!("input {} {reason}", path.display())))
+    };
+    match path.metadata() {
+        Err(error) => refuse(format!("cannot be opened: {error}")),
+        Ok(metadata) if !metadata.is_file() => refuse("is not a regular file".to_owned()),
+        Ok(metadata) if metadata.len() == 0 => refuse("is empty".to_owned()),
+        Ok(metadata) => Ok(metadata.len()),
+    }
+}
+
+/// ffprobe's answer about streams and container.
+///
+/// # Errors
+/// A [`Failure`] that says why the file cannot be opened.
+pub(crate) fn answer(host: &dyn Host, tools: &Tools, path: &Path) -> Result<Answer, Failure> {
+    struct Text {
+        json: Vec<u8>,
+        stderr: Stderr,
+    }
+    impl Lines for Text {
+        fn on_stdout(&mut self, line: &[u8]) {
+            if self.json.len() + line.len() < ANSWER_BYTES_MAX {
+                self.json.extend_from_slice(line);
+                self.json.push(b'\n');
+            }
+        }
+        fn on_stderr(&mut self, line: &[u8]) {
+            self.stderr.on_line(line);
+        }
+    }
+    let mut text = Text { json: Vec::new(), stderr: Stderr::default() };
+    let mut program = ffprobe(tools, &["-of", "json", "-show_entries", facts::ENTRIES], path);
+    program.timeout = Some(OPEN_TIMEOUT);
+    let ended = host.run(&program, &mut text)?;
+    if let Some(failure) = classify::failure("ffprobe", path, &ended, &text.stderr) {
+        return Err(failure);
+    }
+    serde_json::from_slice(&text.json).map_err(|error| {
+        let message = format!("cannot read ffprobe's answer about {}: {error}", path.display());
+        Failure::permanent(Cause::Error, message)
+    })
+}
+
+/// What is shown while a file is read, and the share of the job at that time.
+type Doing<'a> = (&'a str, Option<f64>);
+
+/// Lists the packets of a file of `bytes` bytes into `scan`; `doing` is shown with how far it is.
+///
+/// # Errors
+/// A [`Failure`] that says why the file cannot be read.
+pub(crate) fn scan(
+    host: &dyn Host,
+    tools: &Tools,
+    path: &Path,
+    bytes: u64,
+    (doing, scan): (Doing<'_>, Scan),
+) -> Result<Scan, Failure> {
+    list(host, tools, path, bytes, (doing, scan, &["-show_entries", scan::ENTRIES]))
+}
+
+/// Lists the pictures of a chunk's only stream, with a hash of the decoder's set-up.
+///
+/// # Errors
+/// A [`Failure`] that says why the file cannot be read.
+pub(crate) fn pictures(
+    host: &dyn Host,
+    tools: &Tools,
+    path: &Path,
+    bytes: u64,
+    doing: Doing<'_>,
+) -> Result<Scan, Failure> {
+    let entries = format!("{}:stream=extradata_hash", scan::ENTRIES);
+    let arguments = ["-show_data_hash", "CRC32", "-show_entries", &entries];
+    let scan = Scan::with_clock(0, None);
+    let mut scan = list(host, tools, path, bytes, (doing, scan, &arguments))?;
+    scan.pictures.sort();
+    Ok(scan)
+}
+
+fn list(
+    host: &dyn Host,
+    tools: &Tools,
+    path: &Path,
+    bytes: u64,
+    (doing, scan, arguments): (Doing<'_>, Scan, &[&str]),
+) -> Result<Scan, Failure> {
+    let mut listing =
+        Listing { scan, stderr: Stderr::default(), host, doing, shown_at: Instant::now() };
+    let arguments: Vec<&str> = ["-of", "compact=p=0"].iter().chain(arguments).copied().collect();
+    let mut program = ffprobe(tools, &arguments, path);
+    program.timeout = Some(OPEN_TIMEOUT + Duration::from_secs(bytes / READ_RATE_MIN));
+    let ended = host.run(&program, &mut listing)?;
+    match classify::failure("ffprobe", path, &ended, &listing.stderr) {
+        Some(failure) => Err(failure),
+        None => Ok(listing.scan),
+    }
+}
+
+struct Listing<'a> {
+    scan: Scan,
+    stderr: Stderr,
+    host: &'a dyn Host,
+    doing: Doing<'a>,
+    shown_at: Instant,
+}
+
+impl Lines for Listing<'_> {
+    fn on_stdout(&mut self, line: &[u8]) {
+        self.scan.on_stdout(line);
+        if self.shown_at.elapsed() >= PROGRESS_INTERVAL {
+            self.shown_at = Instant::now();
+            let reached = time_text(seconds(self.scan.reached_us));
+            let (doing, share) = self.doing;
+            self.host.progress(share, &format!("{doing}, at {reached}"));
+        }
+    }
+
+    fn on_stderr(&mut self, line: &[u8]) {
+        self.scan.on_stderr(line);
+        self.stderr.on_line(line);
+    }
+}
+
+fn ffprobe(tools: &Tools, arguments: &[&str], path: &Path) -> Program {
+    let mut argv: Vec<OsString> = vec![tools.ffprobe.clone().into()];
+    argv.extend(["-hide_banner", "-loglevel", "level+error"].map(OsString::from));
+    argv.extend(INPUT_GUARD.iter().chain(arguments).map(OsString::from));
+    argv.extend(["-i".into(), path.into()]);
+    Program { argv, ..Program::default() }
+}

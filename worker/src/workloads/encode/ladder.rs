@@ -1,0 +1,315 @@
+//! The op `ladder`, step by step: finish what an earlier attempt left, look at the film, plan,
+//! encode, verify, publish.
+
+use super::arguments;
+use super::chunks::check;
+use super::chunks::cut::{self, Cuts};
+use super::chunks::make::{self, Parts};
+use super::film::facts::Facts;
+use super::film::probe::{self, Film};
+use super::host::{Host, go_on};
+use super::output::names::{output_name, path_text};
+use super::output::publish::{self, Staging};
+use super::output::verify::{self, Made};
+use super::payload;
+use super::plan::{self, Plan};
+use super::progress::{Block, Meter};
+use super::run::{self as run_ffmpeg, Ran, Used};
+use super::tools::Tools;
+use crate::attempt::Job;
+use crate::path::{check_read, check_write, parse_path};
+use serde::Serialize;
+use serde_json::{Value, json};
+use shiftboss_protocol::job::{Cause, Failure};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// Runs one attempt.
+///
+/// # Errors
+/// The [`Failure`] of the step that failed; nothing is left in the output folder then, unless
+/// the outputs are complete and only their renaming was interrupted. What a next attempt can
+/// use is kept.
+pub(super) fn run(job: &Job, host: &dyn Host) -> Result<Value, Failure> {
+    let outcome = attempt(job, host);
+    let is_over = match &outcome {
+        Ok(_) => true,
+        Err(failure) => failure.permanent || failure.cause == Cause::Cancelled,
+    };
+    if is_over {
+        host.remove_kept();
+    }
+    outcome
+}
+
+fn attempt(job: &Job, host: &dyn Host) -> Result<Value, Failure> {
+    let ladder = payload::read(job)?;
+    let settings = host.settings();
+    let output_dir = parse_path("output_dir", &ladder.output_dir)?;
+    let output_dir = check_write(settings, "output_dir", &output_dir)?;
+    if let Some(result) = publish::finish(job.checkpoint.as_deref(), &output_dir, job.id.0)? {
+        host.log("an earlier attempt had verified its outputs: they are in place now");
+        return Ok(result);
+    }
+    let input = parse_path("input", &ladder.input)?;
+    let input = check_read(settings, "input", &input)?;
+    let tools = Tools::find(settings)
+        .map_err(|sentence| Failure::retryable(Cause::FailedStart, sentence))?;
+
+    let began = Instant::now();
+    let film = probe::film(host, &tools, &input, ladder.expect.duration_ms)?;
+    let plan = plan::plan(&film.facts, &ladder)?;
+    let probe_ms = milliseconds(began.elapsed());
+
+    go_on(host)?;
+    let open_staging = || Staging::open(&output_dir, job.id.0, job.attempt.0);
+    let work = Work { host, tools: &tools, input: &input, film: &film, plan: &plan };
+    let cuts = work.cuts(ladder.chunk_seconds.0);
+    let way = match &cuts {
+        Way::Chunks(cuts) => {
+            // A folder that cannot be written is found now and not after hours.
+            open_staging()?.discard();
+            work.parts(cuts)?
+        }
+        Way::Whole(reason) => Encoding::Whole(reason.clone()),
+    };
+    let staging = open_staging()?;
+    let list = match work.make(way, &staging, (began, probe_ms)).and_then(|made| {
+        // What is stored is finished, by this attempt or the next: the last moment to stop.
+        go_on(host)?;
+        let result = work.result(&made, &output_dir);
+        let list = staging.seal(&work.names(), result)?;
+        let bytes = serde_json::to_vec(&list).expect("the list is made of strings and numbers");
+        host.checkpoint(&bytes)?;
+        Ok(list)
+    }) {
+        Ok(list) => list,
+        Err(failure) => {
+            staging.discard();
+            return Err(failure);
+        }
+    };
+    staging.publish(&list, &output_dir)?;
+    staging.discard();
+    Ok(list.result)
+}
+
+/// What all steps of one attempt share.
+pub(super) struct Work<'a> {
+    pub(super) host: &'a dyn Host,
+    pub(super) tools: &'a Tools,
+    pub(super) input: &'a Path,
+    pub(super) film: &'a Film,
+    pub(super) plan: &'a Plan,
+}
+
+/// How a film is to be encoded: in one go because it is short, or because of the reason.
+enum Way {
+    Chunks(Cuts),
+    Whole(Option<String>),
+}
+
+/// The same, with the parts made.
+enum Encoding<'a> {
+    Chunks(Box<Parts<'a>>),
+    Whole(Option<String>),
+}
+
+/// Outputs that were verified, and how long that took.
+struct Outputs {
+    made: Vec<Made>,
+    warnings: Vec<String>,
+    /// How many chunks there are, and how many of them were taken over.
+    chunks: (usize, usize),
+    whole_because: Option<String>,
+    probe_ms: u64,
+    encode_ms: u64,
+    /// By FFmpeg itself, in this attempt.
+    used: Used,
+    verify_ms: u64,
+}
+
+impl Work<'_> {
+    fn names(&self) -> Vec<String> {
+        self.plan.rungs.iter().map(|rung| output_name(self.input, &rung.name)).collect()
+    }
+
+    fn cuts(&self, chunk_seconds: u32) -> Way {
+        if !cut::is_long(self.film, chunk_seconds) {
+            return Way::Whole(None);
+        }
+        match cut::cut(self.film, self.plan, chunk_seconds) {
+            Ok(cuts) => Way::Chunks(cuts),
+            Err(reason) => Way::Whole(Some(self.in_one_go(reason))),
+        }
+    }
+
+    fn parts<'b>(&'b self, cuts: &'b Cuts) -> Result<Encoding<'b>, Failure> {
+        Ok(match make::parts(self, cuts)? {
+            make::Made::Parts(parts) => Encoding::Chunks(parts),
+            make::Made::Whole(reason) => Encoding::Whole(Some(self.in_one_go(reason))),
+        })
+    }
+
+    fn in_one_go(&self, reason: String) -> String {
+        self.host.log(&format!(
+            "the film is encoded in one go, and from its begin after a crash, because {reason}"
+        ));
+        reason
+    }
+
+    fn make(
+        &self,
+        way: Encoding<'_>,
+        staging: &Staging,
+        (began, probe_ms): (Instant, u64),
+    ) -> Result<Outputs, Failure> {
+        let names = self.names();
+        let staged: Vec<PathBuf> = names.iter().map(|name| staging.path_of(name)).collect();
+        let mut outputs = Outputs {
+            made: Vec::new(),
+            warnings: Vec::new(),
+            chunks: (0, 0),
+            whole_because: None,
+            probe_ms,
+            encode_ms: 0,
+            used: Used::default(),
+            verify_ms: 0,
+        };
+        let (last, complaint, parts) = match way {
+            Encoding::Whole(reason) => {
+                outputs.whole_because = reason;
+                let Ran { last, stderr, used } = self.encode(&staged)?;
+                outputs.used = used;
+                let complaint = stderr.first().map(|first| {
+                    format!("ffmpeg reported {} errors, the first: {first}", stderr.errors)
+                });
+                (last, complaint, None)
+            }
+            Encoding::Chunks(mut parts) => {
+                outputs.chunks = parts.counts();
+                parts.join(&staged)?;
+                outputs.used = parts.used();
+                let frame = u64::try_from(parts.cuts().times_us.len()).ok();
+                let last = Block { frame, is_last: true, ..Block::default() };
+                (last, parts.complaint(), Some(parts))
+            }
+        };
+        outputs.encode_ms = milliseconds(began.elapsed()).saturating_sub(probe_ms);
+
+        let verifying = Instant::now();
+        for (at, (rung, name)) in self.plan.rungs.iter().zip(&names).enumerate() {
+            go_on(self.host)?;
+            let note = format!("checking output {} of {}", at + 1, names.len());
+            self.host.progress(Some(verify::NEARLY), &note);
+            let bytes = staging.bytes_of(name)?;
+            let of = (rung, self.plan);
+            outputs.made.push(verify::open(self.host, self.tools, &staged[at], bytes, of)?);
+        }
+        if let Some(parts) = parts {
+            self.compare(&parts, &outputs.made)?;
+        }
+        outputs.warnings = verify::judge(&outputs.made, self.film, &last)?;
+        outputs.warnings.extend(complaint);
+        outputs.verify_ms = milliseconds(verifying.elapsed());
+        Ok(outputs)
+    }
+
+    /// Joined outputs hold every picture of the film at its time. When one does not, all is
+    /// made again in one go.
+    fn compare(&self, parts: &Parts<'_>, made: &[Made]) -> Result<(), Failure> {
+        for (at, made) in made.iter().enumerate() {
+            let verdict = check::compare_all(parts.cuts(), parts.start_us(at), &made.pictures);
+            if let Err(what) = verdict {
+                let message = format!("joined output {} failed its check: {what}", made.name);
+                parts.give_up(&message)?;
+                return Err(Failure::retryable(Cause::Error, message));
+            }
+        }
+        Ok(())
+    }
+
+    /// Runs FFmpeg to its end; gives its last progress block and what it complained about.
+    fn encode(&self, staged: &[PathBuf]) -> Result<Ran, Failure> {
+        let argv = arguments::ladder(&self.tools.ffmpeg, self.input, self.plan, staged);
+        let (began, mut meter) = (Instant::now(), Meter::new(self.expected_us()));
+        run_ffmpeg::ffmpeg(self.host, self.input, argv, &mut |block| {
+            let bytes = run_ffmpeg::bytes_of(staged.iter().map(PathBuf::as_path));
+            let (fraction, note) = meter.report(began.elapsed(), block, bytes);
+            self.host.progress(fraction, &note);
+        })
+    }
+
+    /// How long the outputs will be, as far as the packets tell.
+    fn expected_us(&self) -> Option<u64> {
+        let scan = &self.film.scan;
+        let is_broken = scan.tracks.values().any(|track| track.breaks > 0);
+        u64::try_from(scan.length_us()).ok().filter(|_| !is_broken)
+    }
+
+    fn result(&self, outputs: &Outputs, output_dir: &Path) -> Value {
+        let listed: Vec<Output> = outputs
+            .made
+            .iter()
+            .zip(self.names())
+            .map(|(made, name)| Output {
+                rendition: &made.name,
+                path: path_text(&output_dir.join(name)),
+                width: made.width,
+                height: made.height,
+                duration_ms: made.duration_ms,
+                frames: made.video.packets,
+                bytes: made.bytes,
+                video_codec: &made.codec,
+                audio: made.audio,
+            })
+            .collect();
+        json!({
+            "outputs": listed,
+            "input": Input {
+                path: path_text(self.input),
+                bytes: self.film.bytes,
+                frames: self.film.scan.tracks.get(&self.plan.video_stream).map(|t| t.packets),
+                facts: &self.film.facts,
+            },
+            "warnings": outputs.warnings,
+            "chunks": outputs.chunks.0,
+            "resumed": outputs.chunks.1,
+            "whole_because": outputs.whole_because,
+            "probe_ms": outputs.probe_ms,
+            "encode_ms": outputs.encode_ms,
+            "ffmpeg_ms": milliseconds(outputs.used.wall),
+            "ffmpeg_cpu_ms": milliseconds(outputs.used.cpu),
+            "verify_ms": outputs.verify_ms,
+        })
+    }
+}
+
+/// One output in the job's result.
+#[derive(Serialize)]
+struct Output<'a> {
+    rendition: &'a str,
+    path: String,
+    width: u32,
+    height: u32,
+    duration_ms: u64,
+    frames: u64,
+    bytes: u64,
+    video_codec: &'a str,
+    audio: bool,
+}
+
+/// The film in the job's result.
+#[derive(Serialize)]
+struct Input<'a> {
+    path: String,
+    bytes: u64,
+    /// Packets of the video stream.
+    frames: Option<u64>,
+    #[serde(flatten)]
+    facts: &'a Facts,
+}
+
+fn milliseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,43 @@
+//! The `encode` workload: films into renditions with FFmpeg.
+//!
+//! One op so far, `ladder` to MP4: `ladder.rs` has its steps in order, `chunks/` those of long
+//! films. What decides is pure (`film/facts`, `film/scan`, `plan`, `arguments`, `progress`,
+//! `classify`); FFmpeg and ffprobe run only through [`crate::program::run_program`].
+
+mod arguments;
+mod chunks;
+mod classify;
+mod film;
+mod host;
+mod ladder;
+mod output;
+mod payload;
+mod plan;
+mod progress;
+mod run;
+#[cfg(test)]
+mod tests;
+mod tools;
+
+use crate::attempt::{AttemptContext, Job};
+use crate::workload::Workload;
+use shiftboss_protocol::job::Failure;
+use shiftboss_protocol::message::Settings;
+
+/// Makes renditions of a film: H.264 and AAC in MP4, at most as large as the film.
+#[derive(Debug, Default)]
+pub struct Encode;
+
+impl Workload for Encode {
+    fn name(&self) -> &'static str {
+        "encode"
+    }
+
+    fn set_up(&self, settings: &Settings) -> Result<Vec<String>, String> {
+        tools::Tools::find(settings)?.try_out()
+    }
+
+    fn run(&self, job: &Job, context: &AttemptContext) -> Result<serde_json::Value, Failure> {
+        ladder::run(job, context)
+    }
+}

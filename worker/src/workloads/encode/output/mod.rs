@@ -1,0 +1,6 @@
+//! The outputs: what they are called (`names`), whether they are good (`verify`), and how they
+//! appear all or none (`publish`).
+
+pub(super) mod names;
+pub(super) mod publish;
+pub(super) mod verify;

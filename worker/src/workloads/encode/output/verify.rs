@@ -1,0 +1,242 @@
+//! Whether what FFmpeg made is what was planned: every output is opened again and its packets
+//! are counted, then all are compared with each other, with FFmpeg's own numbers and with the
+//! film. [`judge`] is pure.
+
+use super::super::film::facts::{milliseconds, ratio};
+use super::super::film::pictures::Pictures;
+use super::super::film::probe::{self, Film};
+use super::super::film::scan::{Scan, Track};
+use super::super::film::truncation::{length_text, tolerance_us};
+use super::super::host::Host;
+use super::super::plan::{Plan, Rung};
+use super::super::progress::Block;
+use super::super::tools::Tools;
+use shiftboss_protocol::job::{Cause, Failure};
+use std::path::Path;
+
+/// Codecs of which every packet that is shown becomes one frame. Others hide frames in
+/// packets of their own, or spread one over several.
+const FRAME_PER_PACKET: &[&str] =
+    &["h264", "hevc", "vp9", "av1", "prores", "dnxhd", "mjpeg", "ffv1"];
+/// Two keyframes are at the same time when they differ by less than a frame of any film.
+const SAME_TIME_US: i64 = 2_000;
+
+/// The share of the job that is shown until its outputs are verified and in place.
+pub(crate) const NEARLY: f64 = 0.999;
+
+/// One output as it was found on disk.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Made {
+    pub(crate) name: String,
+    pub(crate) width: u32,
+    pub(crate) height: u32,
+    pub(crate) duration_ms: u64,
+    pub(crate) bytes: u64,
+    pub(crate) codec: String,
+    pub(crate) audio: bool,
+    /// Its video packets.
+    pub(crate) video: Track,
+    /// When each of its pictures is shown.
+    pub(crate) pictures: Pictures,
+}
+
+/// Opens the output of `rung` at `path`, which has `bytes` bytes.
+///
+/// # Errors
+/// A [`Failure`] that names the rung and what is wrong with its file.
+pub(crate) fn open(
+    host: &dyn Host,
+    tools: &Tools,
+    path: &Path,
+    bytes: u64,
+    (rung, plan): (&Rung, &Plan),
+) -> Result<Made, Failure> {
+    let name = &rung.name;
+    let wrong = |what: String| {
+        Failure::retryable(Cause::Error, format!("output {name} failed its check: {what}"))
+    };
+    let answer = probe::answer(host, tools, path)?;
+    let duration_ms = milliseconds(answer.format.duration.as_deref());
+    let facts = answer.facts().ok_or_else(|| wrong("it has no video stream".to_owned()))?;
+    let streams = 1 + usize::from(plan.audio.is_some());
+    if answer.streams.len() != streams || facts.audio.is_some() != plan.audio.is_some() {
+        let count = answer.streams.len();
+        return Err(wrong(format!("it has {count} streams, {streams} were planned")));
+    }
+    let video = &answer.streams[0];
+    let is_square = ratio(video.sample_aspect_ratio.as_deref()).is_none_or(|aspect| aspect == 1.0);
+    let found = (facts.video.codec.as_str(), facts.video.width, facts.video.height);
+    if found != ("h264", rung.width, rung.height)
+        || facts.video.pixel_format.as_deref() != Some("yuv420p")
+        || !is_square
+    {
+        return Err(wrong(format!("it is {found:?}, {}x{} was planned", rung.width, rung.height)));
+    }
+    let doing = format!("checking {name}");
+    let scan = Scan::with_clock(facts.video.stream, None);
+    let mut scan = probe::scan(host, tools, path, bytes, ((&doing, Some(NEARLY)), scan))?;
+    scan.pictures.sort();
+    if let Some(words) = &scan.cut {
+        return Err(wrong(format!("it is cut: {words}")));
+    }
+    if plan.audio.is_some() && scan.tracks.len() < 2 {
+        return Err(wrong("its audio track holds no packet".to_owned()));
+    }
+    Ok(Made {
+        name: name.clone(),
+        width: facts.video.width,
+        height: facts.video.height,
+        duration_ms: duration_ms.unwrap_or(0),
+        bytes,
+        codec: facts.video.codec,
+        audio: facts.audio.is_some(),
+        video: scan.tracks.get(&facts.video.stream).cloned().unwrap_or_default(),
+        pictures: scan.pictures,
+    })
+}
+
+/// Compares the outputs with each other, with FFmpeg's `last` block and with the film. Returns
+/// what people should know although the outputs are good.
+///
+/// # Errors
+/// A retryable [`Failure`] when the outputs contradict FFmpeg or each other, a permanent one
+/// when they show that the film is damaged.
+pub(crate) fn judge(made: &[Made], film: &Film, last: &Block) -> Result<Vec<String>, Failure> {
+    let wrong = |what: String| Err(Failure::retryable(Cause::Error, what));
+    let damaged = |what: String| {
+        Err(Failure::permanent(Cause::Error, format!("the input is damaged or truncated: {what}")))
+    };
+    let Some(first) = made.first() else { return wrong("no output was made".to_owned()) };
+    let frames = first.video.packets;
+    if frames == 0 {
+        return damaged("none of its frames could be decoded".to_owned());
+    }
+    if !last.is_last {
+        return wrong("ffmpeg ended without its final report".to_owned());
+    }
+    if let Some(reported) = last.frame.filter(|reported| *reported != frames) {
+        let name = &first.name;
+        return wrong(format!("output {name} holds {frames} frames, ffmpeg reported {reported}"));
+    }
+    for other in &made[1..] {
+        if other.video.packets != frames {
+            let (name, count) = (&other.name, other.video.packets);
+            return wrong(format!("output {name} holds {count} frames, {} {frames}", first.name));
+        }
+        if !have_same_keyframes(&first.video, &other.video) {
+            return wrong(format!("keyframes of {} and {} differ", first.name, other.name));
+        }
+    }
+    let source = film.scan.tracks.get(&film.facts.video.stream).cloned().unwrap_or_default();
+    let lost = lost_frames(film, &source, frames + last.drop_frames);
+    if lost > (source.decodable / 50).max(10) {
+        let all = source.decodable;
+        return damaged(format!("{lost} of its {all} frames could not be decoded"));
+    }
+    if let Some((found, wanted)) = first.video.span_us().zip(source.span_us())
+        && source.breaks == 0
+        && (found - wanted).abs() > tolerance_us(wanted)
+    {
+        let (found, wanted) = (length_text(found), length_text(wanted));
+        return damaged(format!("its pictures span {wanted}, those that were decoded {found}"));
+    }
+    Ok(if lost > 0 {
+        vec![format!("{lost} of {} frames could not be decoded", source.decodable)]
+    } else {
+        Vec::new()
+    })
+}
+
+fn lost_frames(film: &Film, source: &Track, decoded: u64) -> u64 {
+    let is_counted = FRAME_PER_PACKET.contains(&film.facts.video.codec.as_str())
+        && !film.facts.video.interlaced
+        && !film.facts.container.contains("avi");
+    if is_counted { source.decodable.saturating_sub(decoded) } else { 0 }
+}
+
+fn have_same_keyframes(one: &Track, other: &Track) -> bool {
+    let (one, other) = (&one.keyframes_us, &other.keyframes_us);
+    one.len() == other.len()
+        && one.iter().zip(other).all(|(one, other)| (one - other).abs() < SAME_TIME_US)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::film::facts::Facts;
+    use super::*;
+
+    fn track(frames: u32) -> Track {
+        let mut scan = Scan::default();
+        for frame in 0..frames {
+            let time = f64::from(frame) / 10.0;
+            let flags = if frame % 20 == 0 { "K_" } else { "__" };
+            let line = format!("stream_index=0|pts_time={time}|dts_time={time}|flags={flags}");
+            scan.on_stdout(line.as_bytes());
+        }
+        scan.tracks.remove(&0).unwrap_or_default()
+    }
+
+    fn made(frames: u32) -> Made {
+        Made { name: "720p".to_owned(), video: track(frames), ..Made::default() }
+    }
+
+    fn film(frames: u32) -> Film {
+        let mut scan = Scan::default();
+        scan.tracks.insert(0, track(frames));
+        Film { facts: Facts::for_test(), scan, bytes: 1 }
+    }
+
+    fn last(frame: u64) -> Block {
+        Block { frame: Some(frame), is_last: true, ..Block::default() }
+    }
+
+    #[test]
+    fn outputs_like_their_film_are_good() {
+        assert_eq!(judge(&[made(100), made(100)], &film(100), &last(100)), Ok(vec![]));
+    }
+
+    #[test]
+    fn a_short_output_is_a_damaged_film() {
+        let failure = judge(&[made(60)], &film(100), &last(60)).expect_err("40 frames are lost");
+        assert!(failure.permanent);
+        assert!(failure.message.contains("40 of its 100 frames"), "{}", failure.message);
+        let mut film = film(100);
+        film.facts.video.codec = "vp8".to_owned();
+        let failure = judge(&[made(60)], &film, &last(60)).expect_err("it ends early");
+        assert!(failure.message.contains("truncated"), "{}", failure.message);
+        assert!(judge(&[made(0)], &film, &last(0)).expect_err("no frame").permanent);
+    }
+
+    #[test]
+    fn a_few_lost_frames_are_said_and_borne() {
+        let notes = judge(&[made(997)], &film(1000), &last(997)).expect("3 of 1000 are borne");
+        assert_eq!(notes, ["3 of 1000 frames could not be decoded"]);
+        let mut last = last(997);
+        last.drop_frames = 3;
+        assert_eq!(judge(&[made(997)], &film(1000), &last), Ok(vec![]));
+    }
+
+    #[test]
+    fn outputs_that_contradict_ffmpeg_or_each_other_are_not_published() {
+        for (outputs, last) in [
+            (vec![made(100)], last(101)),
+            (vec![made(100), made(99)], last(100)),
+            (vec![], last(100)),
+            (vec![made(100)], Block { frame: Some(100), ..Block::default() }),
+        ] {
+            assert!(!judge(&outputs, &film(100), &last).expect_err("a contradiction").permanent);
+        }
+        let mut shifted = made(100);
+        shifted.video.keyframes_us[2] += 100_000;
+        let failure = judge(&[made(100), shifted], &film(100), &last(100));
+        assert!(failure.expect_err("they differ").message.contains("keyframes"));
+    }
+
+    #[test]
+    fn a_broken_clock_is_not_taken_for_a_short_film() {
+        let mut film = film(100);
+        let source = film.scan.tracks.get_mut(&0).expect("it has a track");
+        (source.breaks, source.last_us) = (1, Some(90_000_000_000));
+        assert_eq!(judge(&[made(100)], &film, &last(100)), Ok(vec![]));
+    }
+}

@@ -1,0 +1,94 @@
+//! Runs FFmpeg to its end, and shows its progress blocks on the way.
+
+use super::classify::{self, Stderr};
+use super::host::{Host, stopped};
+use super::progress::{Block, Parser};
+use crate::program::{Lines, Program};
+use shiftboss_protocol::job::Failure;
+use std::ffi::OsString;
+use std::ops::AddAssign;
+use std::path::Path;
+use std::time::Duration;
+
+/// How long FFmpeg may take to close its files after `q`, before SIGTERM.
+const STOP_WORD_GRACE: Duration = Duration::from_secs(5);
+
+/// What FFmpeg said and used until its good end.
+#[derive(Debug)]
+pub(super) struct Ran {
+    pub(super) last: Block,
+    pub(super) stderr: Stderr,
+    pub(super) used: Used,
+}
+
+/// Time of FFmpeg itself, from its start to its exit; of several runs, the sum.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Used {
+    pub(super) wall: Duration,
+    pub(super) cpu: Duration,
+}
+
+impl AddAssign for Used {
+    fn add_assign(&mut self, other: Self) {
+        self.wall += other.wall;
+        self.cpu += other.cpu;
+    }
+}
+
+/// Runs the command `argv` on `input`.
+///
+/// # Errors
+/// The [`Failure`] that its end stands for. Exit code 0 alone proves nothing.
+pub(super) fn ffmpeg(
+    host: &dyn Host,
+    input: &Path,
+    argv: Vec<OsString>,
+    show: &mut (dyn FnMut(&Block) + Send),
+) -> Result<Ran, Failure> {
+    let program = Program {
+        argv,
+        stop_word: Some(b"q".to_vec()),
+        stop_word_grace: STOP_WORD_GRACE,
+        log_name: Some("ffmpeg".to_owned()),
+        ..Program::default()
+    };
+    let (parser, last, stderr) = (Parser::default(), Block::default(), Stderr::default());
+    let mut watch = Watch { parser, last, stderr, show };
+    let ended = host.run(&program, &mut watch)?;
+    match classify::failure("ffmpeg", input, &ended, &watch.stderr) {
+        Some(failure) => Err(failure),
+        // It may have ended by itself in the moment in which it was told to stop.
+        None => match host.stop_reason() {
+            Some(reason) if !watch.last.is_last => Err(stopped(reason)),
+            Some(_) | None => {
+                let Watch { last, stderr, .. } = watch;
+                Ok(Ran { last, stderr, used: Used { wall: ended.wall, cpu: ended.cpu } })
+            }
+        },
+    }
+}
+
+struct Watch<'a> {
+    parser: Parser,
+    last: Block,
+    stderr: Stderr,
+    show: &'a mut (dyn FnMut(&Block) + Send),
+}
+
+impl Lines for Watch<'_> {
+    fn on_stdout(&mut self, line: &[u8]) {
+        let Some(block) = self.parser.on_line(line) else { return };
+        (self.show)(&block);
+        self.last = block;
+    }
+
+    fn on_stderr(&mut self, line: &[u8]) {
+        self.stderr.on_line(line);
+    }
+}
+
+/// What the files have together.
+pub(super) fn bytes_of<'a>(paths: impl IntoIterator<Item = &'a Path>) -> u64 {
+    let sizes = paths.into_iter().filter_map(|path| path.symlink_metadata().ok());
+    sizes.map(|metadata| metadata.len()).sum()
+}

@@ -1,0 +1,8 @@
+//! The ladder on real films with the real FFmpeg, without a supervisor.
+
+mod chunks;
+mod films;
+mod hostile;
+mod ladder;
+mod stage;
+mod stop;
