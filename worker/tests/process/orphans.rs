@@ -1,6 +1,8 @@
 //! A worker between two supervisors: it goes on, keeps what it reached, and knows when to stop.
 
-use crate::supervisor::{Supervisor, is_alive, pid_in, script, skip, text, wait_until};
+use crate::supervisor::{
+    Supervisor, is_alive, outcome, owner, pid_in, script, skip, text, wait_until,
+};
 use shiftboss_protocol::job::{Cause, Outcome};
 use shiftboss_protocol::message::{ReceiptOf, Settings, StopReason, SupervisorMessage};
 use shiftboss_protocol::stored::StoredOutcome;
@@ -43,9 +45,9 @@ fn an_outcome_reached_without_a_supervisor_is_on_disk_until_its_receipt() {
     supervisor.started(1);
     supervisor.lose();
     go(&supervisor);
-    let stored = stored(&supervisor, "main-boot-1.1.1.outcome");
-    assert_eq!((stored.owner.as_str(), stored.job_type.as_str()), ("main-boot-1", "test"));
-    supervisor.take_over("main-boot-2");
+    let stored = stored(&supervisor, &outcome(1, 1));
+    assert_eq!((stored.owner.as_str(), stored.job_type.as_str()), (owner(1).as_str(), "test"));
+    supervisor.take_over(2);
     let (outcome, usage) = supervisor.finished(1);
     assert_eq!((outcome, usage), (stored.outcome, stored.usage));
     assert_eq!(supervisor.succeeded(1)["stdout_tail"], "end");
@@ -59,9 +61,9 @@ fn a_receipt_for_an_outcome_whose_file_is_gone_already_is_no_fault() {
     supervisor.assign(1, r#"{"argv":["true"]}"#);
     supervisor.succeeded(1);
     supervisor.lose();
-    stored(&supervisor, "main-boot-1.1.1.outcome");
-    std::fs::remove_file(supervisor.path("outcomes/main-boot-1.1.1.outcome")).expect("deleted");
-    supervisor.take_over("main-boot-2");
+    stored(&supervisor, &outcome(1, 1));
+    std::fs::remove_file(supervisor.path(&format!("outcomes/{}", outcome(1, 1)))).expect("deleted");
+    supervisor.take_over(2);
     supervisor.record(1, ReceiptOf::Outcome, true);
     supervisor.assign(2, r#"{"argv":["true"]}"#);
     supervisor.succeeded(2);
@@ -74,13 +76,13 @@ fn an_outcome_moves_with_its_owner_when_the_next_supervisor_is_lost_too() {
     supervisor.succeeded(1);
     assert_eq!(files(&supervisor), 0, "written while there was a supervisor");
     supervisor.lose();
-    stored(&supervisor, "main-boot-1.1.1.outcome");
-    supervisor.take_over("main-boot-2");
+    stored(&supervisor, &outcome(1, 1));
+    supervisor.take_over(2);
     supervisor.succeeded(1);
     supervisor.lose();
-    assert_eq!(stored(&supervisor, "main-boot-2.1.1.outcome").owner, "main-boot-2");
+    assert_eq!(stored(&supervisor, &outcome(2, 1)).owner, owner(2));
     wait_until("the old file is gone", || files(&supervisor) == 1);
-    supervisor.take_over("main-boot-3");
+    supervisor.take_over(3);
     supervisor.succeeded(1);
     supervisor.record(1, ReceiptOf::Outcome, false);
     wait_until("the file is deleted", || files(&supervisor) == 0);
@@ -97,9 +99,9 @@ fn an_orphan_stops_cleanly_after_its_grace_with_its_outcomes_on_disk() {
     let worker = supervisor.lose();
     assert_eq!(worker.wait().expect("worker").code(), Some(0));
     assert!(!is_alive(&pid));
-    let released = stored(&supervisor, "main-boot-1.1.1.outcome").outcome;
+    let released = stored(&supervisor, &outcome(1, 1)).outcome;
     assert!(matches!(released, Outcome::Released { .. }), "{released:?}");
-    let succeeded = stored(&supervisor, "main-boot-1.2.1.outcome").outcome;
+    let succeeded = stored(&supervisor, &outcome(1, 2)).outcome;
     assert!(matches!(succeeded, Outcome::Succeeded { .. }), "{succeeded:?}");
     assert_eq!(files(&supervisor), 2);
 }
@@ -118,10 +120,10 @@ fn a_timeout_holds_while_there_is_no_supervisor() {
     supervisor.assign_limited(1, r#"{"argv":["sleep","1000"]}"#, 100);
     supervisor.started(1);
     supervisor.lose();
-    let outcome = stored(&supervisor, "main-boot-1.1.1.outcome").outcome;
+    let outcome = stored(&supervisor, &outcome(1, 1)).outcome;
     let Outcome::Failed(failure) = outcome else { panic!("not failed: {outcome:?}") };
     assert_eq!(failure.cause, Cause::Timeout);
-    supervisor.take_over("main-boot-2");
+    supervisor.take_over(2);
     assert_eq!(supervisor.failed(1), failure);
 }
 
@@ -132,7 +134,7 @@ fn what_the_supervisor_said_before_it_went_counts() {
     supervisor.started(1);
     supervisor.cancel(1, StopReason::Cancelled);
     supervisor.lose();
-    assert_eq!(stored(&supervisor, "main-boot-1.1.1.outcome").outcome, Outcome::Cancelled);
+    assert_eq!(stored(&supervisor, &outcome(1, 1)).outcome, Outcome::Cancelled);
 }
 
 #[test]
@@ -143,7 +145,7 @@ fn sigterm_ends_an_orphan_with_its_outcomes_on_disk() {
     supervisor.lose();
     supervisor.signal("TERM");
     assert_eq!(supervisor.worker.wait().expect("worker").code(), Some(0));
-    let outcome = stored(&supervisor, "main-boot-1.1.1.outcome").outcome;
+    let outcome = stored(&supervisor, &outcome(1, 1)).outcome;
     assert!(matches!(outcome, Outcome::Released { .. }), "{outcome:?}");
 }
 
@@ -154,7 +156,7 @@ fn an_orphan_that_was_terminated_tells_a_supervisor_that_comes_in_time() {
     supervisor.started(1);
     supervisor.lose();
     supervisor.signal("TERM");
-    supervisor.take_over("main-boot-2");
+    supervisor.take_over(2);
     assert!(matches!(supervisor.finished(1).0, Outcome::Released { .. }));
     supervisor.record(1, ReceiptOf::Outcome, false);
     assert_eq!(supervisor.exit().code(), Some(0));
@@ -170,7 +172,7 @@ fn a_drained_orphan_finishes_its_jobs_and_leaves() {
     supervisor.say(&SupervisorMessage::Drain);
     supervisor.lose();
     go(&supervisor);
-    let outcome = stored(&supervisor, "main-boot-1.1.1.outcome").outcome;
+    let outcome = stored(&supervisor, &outcome(1, 1)).outcome;
     assert!(matches!(outcome, Outcome::Succeeded { .. }), "{outcome:?}");
     assert_eq!(supervisor.worker.wait().expect("worker").code(), Some(0));
 }
@@ -183,7 +185,7 @@ fn a_drained_orphan_takes_nothing_from_the_next_supervisor() {
     supervisor.started(1);
     supervisor.say(&SupervisorMessage::Drain);
     supervisor.lose();
-    supervisor.take_over("main-boot-2");
+    supervisor.take_over(2);
     supervisor.assign(2, r#"{"argv":["true"]}"#);
     assert!(matches!(supervisor.finished(2).0, Outcome::Released { .. }));
     go(&supervisor);
@@ -203,9 +205,9 @@ fn an_outcome_that_cannot_be_written_is_kept_in_memory_and_tried_again() {
     supervisor.lose();
     wait_until("it says so", || supervisor.errors().contains("cannot write outcome"));
     std::fs::create_dir(&folder).expect("folder");
-    stored(&supervisor, "main-boot-1.1.1.outcome");
+    stored(&supervisor, &outcome(1, 1));
     assert_eq!(supervisor.errors().matches("cannot write outcome").count(), 1);
-    supervisor.take_over("main-boot-2");
+    supervisor.take_over(2);
     supervisor.succeeded(1);
 }
 
@@ -253,8 +255,8 @@ fn a_full_disk_costs_no_outcome() {
     // The name of a try is there only while it lasts.
     wait_until("no half of a file is left", || names() == ["full"]);
     std::fs::remove_file(format!("{inside}/full")).expect("room");
-    wait_until("it is written", || names() == ["main-boot-1.1.1.outcome"]);
-    supervisor.take_over("main-boot-2");
+    wait_until("it is written", || names() == [outcome(1, 1)]);
+    supervisor.take_over(2);
     supervisor.succeeded(1);
     supervisor.record(1, ReceiptOf::Outcome, false);
     wait_until("it is deleted", || names().is_empty());
@@ -270,7 +272,7 @@ fn an_orphan_without_a_folder_delivers_from_memory() {
     supervisor.started(1);
     supervisor.lose();
     go(&supervisor);
-    supervisor.take_over("main-boot-2");
+    supervisor.take_over(2);
     supervisor.succeeded(1);
     assert_eq!(files(&supervisor), 0);
 }

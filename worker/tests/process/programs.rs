@@ -1,6 +1,6 @@
 //! Programs: how they are started, how they end, and that nothing is left of them.
 
-use crate::supervisor::{Supervisor, is_alive, pid_in, script, text, wait_until};
+use crate::supervisor::{Supervisor, is_alive, owner, pid_in, script, text, wait_until};
 use shiftboss_protocol::job::{Cause, Outcome};
 use shiftboss_protocol::message::{StopReason, WorkerMessage};
 use std::ffi::OsStr;
@@ -24,7 +24,7 @@ fn a_program_gets_a_clean_environment_and_its_words() {
         "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".into(),
         "SHIFTBOSS_ATTEMPT=1".into(),
         "SHIFTBOSS_JOB=7".into(),
-        "SHIFTBOSS_OWNER=main-boot-1".into(),
+        format!("SHIFTBOSS_OWNER={}", owner(1)),
         format!("TMPDIR={scratch}"),
     ];
     assert_eq!(lines, expected);

@@ -1,6 +1,6 @@
 //! A worker and its next supervisor: what is said again, and what becomes of what is held.
 
-use crate::supervisor::{Supervisor, TOKEN, is_alive, pid_in, script, wait_until};
+use crate::supervisor::{Supervisor, TOKEN, is_alive, outcome, owner, pid_in, script, wait_until};
 use shiftboss_protocol::PROTOCOL_VERSION;
 use shiftboss_protocol::frame;
 use shiftboss_protocol::job::{Attempt, JobId, Outcome};
@@ -28,7 +28,7 @@ fn an_attempt_runs_on_and_is_told_of_again() {
     assert_eq!(supervisor.hello.protocol, PROTOCOL_VERSION);
     assert_eq!(supervisor.hello.token, TOKEN);
     assert_eq!(supervisor.hello.held, [ONE]);
-    supervisor.settings.owner = "main-boot-2".into();
+    supervisor.settings.owner = owner(2);
     supervisor.welcome();
     supervisor.noted("half");
     let said = std::mem::take(&mut supervisor.seen);
@@ -50,10 +50,10 @@ fn an_idle_worker_waits_for_the_next_supervisor_and_works_for_it() {
     let mut supervisor = Supervisor::start("command", 1);
     supervisor.ready();
     supervisor.lose();
-    supervisor.take_over("main-boot-2");
+    supervisor.take_over(2);
     assert_eq!(supervisor.hello.held, []);
     supervisor.assign(1, &script("echo $SHIFTBOSS_OWNER"));
-    assert_eq!(supervisor.succeeded(1)["stdout_tail"], "main-boot-2");
+    assert_eq!(supervisor.succeeded(1)["stdout_tail"], owner(2));
 }
 
 #[test]
@@ -71,7 +71,7 @@ fn outcomes_without_a_receipt_are_each_told_once_more() {
         supervisor.succeeded(job);
     }
     supervisor.lose();
-    supervisor.take_over("main-boot-2");
+    supervisor.take_over(2);
     let held: Vec<_> = (1..=256).map(|job| (JobId(job), Attempt(1))).collect();
     assert_eq!(supervisor.hello.held, held);
     for job in 1..=256 {
@@ -100,7 +100,7 @@ fn a_supervisor_that_goes_before_its_welcome_is_followed_by_the_next() {
     supervisor.say(&SupervisorMessage::Drain);
     supervisor.come_back();
     supervisor.say_bytes(&frame::encode(&77u32).expect("frame"));
-    supervisor.take_over("main-boot-2");
+    supervisor.take_over(2);
     assert_eq!(supervisor.hello.held, [ONE]);
     assert!(is_alive(&pid));
     supervisor.cancel(1, StopReason::Cancelled);
@@ -115,7 +115,7 @@ fn a_supervisor_that_dies_inside_a_frame_is_lost_like_any_other() {
     let frame = frame::encode(&SupervisorMessage::Drain).expect("frame");
     supervisor.say_bytes(&frame[..frame.len() - 1]);
     supervisor.lose();
-    supervisor.take_over("main-boot-2");
+    supervisor.take_over(2);
     assert_eq!(supervisor.hello.held, [ONE]);
     supervisor.cancel(1, StopReason::Released);
     assert!(matches!(supervisor.finished(1).0, Outcome::Released { .. }));
@@ -133,7 +133,7 @@ fn a_worker_that_the_next_supervisor_refuses_stops_cleanly_and_says_why() {
     assert_eq!(supervisor.exit().code(), Some(1));
     assert!(supervisor.errors().contains("this supervisor speaks 9"), "{}", supervisor.errors());
     assert!(!is_alive(&pid));
-    assert!(supervisor.path("outcomes/main-boot-1.1.1.outcome").exists());
+    assert!(supervisor.path(&format!("outcomes/{}", outcome(1, 1))).exists());
 }
 
 #[test]
@@ -171,7 +171,7 @@ fn an_attempt_that_is_assigned_again_after_the_gap_goes_on_as_it_is() {
     supervisor.assign(1, &payload);
     supervisor.started(1);
     supervisor.lose();
-    supervisor.take_over("main-boot-2");
+    supervisor.take_over(2);
     supervisor.assign(1, &payload);
     supervisor.assign(2, r#"{"argv":["true"]}"#);
     supervisor.succeeded(2);

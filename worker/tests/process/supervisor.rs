@@ -49,7 +49,7 @@ impl Supervisor {
         let mut supervisor = Self::spawn(binary);
         let folder = supervisor.folder.path();
         supervisor.settings = Settings {
-            owner: "main-boot-1".into(),
+            owner: owner(1),
             scratch_dir: text(&folder.join("scratch")),
             logs_dir: text(&folder.join("logs")),
             outcomes_dir: text(&folder.join("outcomes")),
@@ -132,9 +132,9 @@ impl Supervisor {
     }
 
     /// The next supervisor, an instance of its own, which takes the worker over.
-    pub(crate) fn take_over(&mut self, owner: &str) {
+    pub(crate) fn take_over(&mut self, nth: u8) {
         self.come_back();
-        owner.clone_into(&mut self.settings.owner);
+        self.settings.owner = owner(nth);
         self.welcome();
         self.ready();
     }
@@ -285,6 +285,17 @@ impl Supervisor {
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
+}
+
+/// The id of the nth supervisor of this test. No two tests share one: processes are found and
+/// killed by it.
+pub(crate) fn owner(nth: u8) -> String {
+    format!("main-{:08x}-{nth}", std::process::id())
+}
+
+/// The name of the file of an outcome that was reached under the nth supervisor.
+pub(crate) fn outcome(nth: u8, job: i64) -> String {
+    format!("{}.{job}.1.outcome", owner(nth))
 }
 
 /// A connection on which Hello was said.
