@@ -122,15 +122,15 @@ fn a_checkpoint_waits_for_the_receipt_of_the_next_supervisor() {
     checkpoints(&mut supervisor, 1);
     checkpoints(&mut supervisor, 2);
     supervisor.lose();
-    supervisor.take_over("main-boot-2");
+    supervisor.take_over(2);
     supervisor.lose();
-    supervisor.take_over("main-boot-3");
+    supervisor.take_over(3);
     assert_eq!(checkpoints(&mut supervisor, 1), 1);
     assert_eq!(checkpoints(&mut supervisor, 2), 1);
     supervisor.record(1, ReceiptOf::Checkpoint, false);
     supervisor.record(2, ReceiptOf::Checkpoint, true);
     // A program that starts now is told whose it is now.
-    assert_eq!(supervisor.succeeded(1), "main-boot-3");
+    assert_eq!(supervisor.succeeded(1), supervisor::owner(3));
     let (outcome, _) = supervisor.finished(2);
     assert!(matches!(outcome, shiftboss_worker::Outcome::Released { .. }), "{outcome:?}");
 }
@@ -141,9 +141,9 @@ fn a_checkpoint_of_a_stopped_orphan_is_told_before_its_end() {
     checkpoints(&mut supervisor, 1);
     supervisor.lose();
     // Its timeout stops it, and it is not waited for any longer.
-    let file = supervisor.path("outcomes/main-boot-1.1.1.outcome");
+    let file = supervisor.path(&format!("outcomes/{}", supervisor::outcome(1, 1)));
     supervisor::wait_until("the attempt has ended", || file.exists());
-    supervisor.take_over("main-boot-2");
+    supervisor.take_over(2);
     assert_eq!(supervisor.failed(1).cause, Cause::Timeout);
     assert_eq!(checkpoints(&mut supervisor, 1), 1);
     let first = supervisor.seen.iter().position(|message| {

@@ -255,7 +255,7 @@ fn a_full_disk_costs_no_outcome() {
     // The name of a try is there only while it lasts.
     wait_until("no half of a file is left", || names() == ["full"]);
     std::fs::remove_file(format!("{inside}/full")).expect("room");
-    wait_until("it is written", || names() == [outcome(1, 1)]);
+    wait_until("it is written", || names() == [std::ffi::OsString::from(outcome(1, 1))]);
     supervisor.take_over(2);
     supervisor.succeeded(1);
     supervisor.record(1, ReceiptOf::Outcome, false);
