@@ -2,6 +2,7 @@
 
 use super::Daemon;
 use super::start::{logs_dir, outcomes_dir, scratch_dir};
+use crate::policy::time::{ClockGuard, Now};
 use crate::store::op::Op;
 use crate::store::reader::Reader;
 use shiftboss_protocol::job::JobId;
@@ -31,11 +32,13 @@ pub(super) struct Retention {
     logs_due: bool,
     /// When to look for what was kept for jobs that have ended.
     kept: Option<Instant>,
+    clock: ClockGuard,
 }
 
 impl Retention {
-    pub(super) fn start() -> Self {
-        Self { next: Instant::now() + FIRST, logs_due: true, kept: None }
+    pub(super) fn start(now: Now) -> Self {
+        let clock = ClockGuard::start(now);
+        Self { next: Instant::now() + FIRST, logs_due: true, kept: None, clock }
     }
 
     pub(super) fn next(&self) -> Instant {
@@ -68,7 +71,17 @@ impl Daemon {
         }
         self.retention.next = now + EVERY;
         let keep = &self.config.retention;
-        let now_ms = self.clock.now().unix_ms;
+        let now = self.clock.now();
+        if let Some(ahead) = self.retention.clock.look(now) {
+            tracing::warn!(
+                "the clock was set {} s ahead since the last look at old jobs: nothing is removed \
+                 until the next look, in {} minutes",
+                ahead.as_secs(),
+                EVERY.as_secs() / 60,
+            );
+            return;
+        }
+        let now_ms = now.unix_ms;
         let before = |span: Option<Duration>| {
             let span =
                 span.map_or(i64::MAX, |it| i64::try_from(it.as_millis()).unwrap_or(i64::MAX));

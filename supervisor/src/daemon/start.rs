@@ -161,7 +161,7 @@ pub(super) async fn start(
         store: started.handle,
         store_thread: Some(started.thread),
         queries,
-        retention: Retention::start(),
+        retention: Retention::start(clock.now()),
         inputs,
         fleet: Fleet::new(&config, &instance.id),
         neighbours,
