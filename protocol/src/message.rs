@@ -93,6 +93,10 @@ pub struct Settings {
     /// Folder in which the worker keeps outcomes that it can tell nobody, as
     /// [`crate::stored::StoredOutcome`] files; absolute path. Empty: it keeps them in memory only.
     pub outcomes_dir: String,
+    /// Open files that each process of a program may have; 0: what the worker itself may have.
+    pub program_files_max: u32,
+    /// Largest file that a program may write, bytes; 0: without limit.
+    pub program_file_bytes_max: u64,
 }
 
 impl Default for Settings {
@@ -111,6 +115,8 @@ impl Default for Settings {
             ffprobe: String::new(),
             orphan_grace_ms: ORPHAN_GRACE_MS,
             outcomes_dir: String::new(),
+            program_files_max: 0,
+            program_file_bytes_max: 0,
         }
     }
 }

@@ -25,6 +25,10 @@ pub(crate) struct Order {
     pub(crate) env: Vec<(Vec<u8>, Vec<u8>)>,
     /// Working directory.
     pub(crate) cwd: Vec<u8>,
+    /// Open files that each of its processes may have; 0: the launcher's default.
+    pub(crate) files_max: u32,
+    /// Largest file that it may write, bytes; 0: without limit.
+    pub(crate) file_bytes_max: u64,
 }
 
 /// What a launcher says once, when every process that it started is dead.

@@ -224,7 +224,8 @@ pub(super) fn doctor(context: &Context) -> Result<(), Error> {
             }
         }
         context.out.line(
-            "limits and confinement are not enforced by this version, whatever the kernel offers",
+            "of limits and confinement this version enforces limits.files and limits.file_size \
+             alone, whatever the kernel offers",
         )?;
     }
     if bad { Err(Error::JobFailed) } else { Ok(()) }

@@ -1,7 +1,8 @@
 //! One job type: its sections, its defaults, and what the policy takes from it.
 //!
-//! Limits, confinement and network are read and checked in full, but this version does not
-//! enforce them (see [`super::keys`]): what is written gets a warning, `require` is refused.
+//! Limits of memory, CPU and processes, confinement and network are read and checked in full, but
+//! this version does not enforce them (see [`super::keys`]): what is written gets a warning,
+//! `require` is refused.
 
 use super::file::section;
 use super::unit::{NoLimit, Size, Span, SpanOr};
@@ -43,7 +44,7 @@ section! {
         max_attempts: u32,
         /// Delay before the next attempt of a failed job.
         retry: Retry,
-        /// Limits of one slot. Not enforced yet.
+        /// Limits of one slot. Only `files` and `file_size` are enforced yet.
         limits: Limits,
         /// Whether a worker may run without full confinement. Only "best-effort" is offered yet.
         confine: Confine,
@@ -95,15 +96,16 @@ section! {
 }
 
 section! {
-    /// Limits of one slot; what is not set is not limited. Not enforced yet.
+    /// Limits of one slot; what is not set is not limited. Only `files` and `file_size` are
+    /// enforced yet.
     Limits, LimitsFile {
-        /// Memory.
+        /// Memory. Not enforced yet.
         memory: Option<Size>,
-        /// CPUs, such as 2.0.
+        /// CPUs, such as 2.0. Not enforced yet.
         cpu: Option<f64>,
-        /// Processes and threads.
+        /// Processes and threads. Not enforced yet.
         pids: Option<u32>,
-        /// Open files of one process.
+        /// Open files of one process of a program.
         files: Option<u32>,
         /// Largest file that a program may write.
         file_size: Option<Size>,

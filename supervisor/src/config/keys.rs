@@ -116,8 +116,8 @@ pub(crate) const KEYS: &[Key] = &[
     later("types.*.limits.memory", Kind::Bytes(16 << 20), Enforced::Never),
     later("types.*.limits.cpu", Kind::Number(0.01, 10_000.0), Enforced::Never),
     later("types.*.limits.pids", Kind::Count(4, 4_194_304), Enforced::Never),
-    later("types.*.limits.files", Kind::Count(64, 1_048_576), Enforced::Never),
-    later("types.*.limits.file_size", Kind::Bytes(1), Enforced::Never),
+    key("types.*.limits.files", Kind::Count(64, 1_048_576)),
+    key("types.*.limits.file_size", Kind::Bytes(1)),
     later(
         "types.*.confine",
         Kind::Word(&["best-effort", "require"]),

@@ -229,6 +229,8 @@ impl Config {
         (&self.tools.ffmpeg, &self.tools.ffprobe).hash(&mut hasher);
         (self.log.attempt_max.bytes(), job_type.grace.term.millis()).hash(&mut hasher);
         (&job_type.roots.read, &job_type.roots.write, &job_type.env.0).hash(&mut hasher);
+        let file_size = job_type.limits.file_size.map(Size::bytes);
+        (job_type.limits.files, file_size).hash(&mut hasher);
         TypeSettings { start_mark: hasher.finish(), ..job_type.settings() }
     }
 

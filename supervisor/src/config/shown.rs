@@ -286,6 +286,8 @@ mod tests {
             "[types.encode]\nroots.write = [\"/in\"]",
             "[types.encode]\nenv.KEY = \"x\"",
             "[types.encode]\ngrace.term = \"1s\"",
+            "[types.encode]\nlimits.files = 64",
+            "[types.encode]\nlimits.file_size = \"1MiB\"",
         ] {
             assert_ne!(mark(text), plain, "{text}");
         }

@@ -61,8 +61,8 @@ fn run() -> io::Result<()> {
     // A program of the same user could read and trace its launcher otherwise.
     set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
     set_child_subreaper(Some(getpid()))?;
-    limit_resources()?;
     let (order, streams) = receive_order(&mut lifeline)?;
+    limit_resources(&order)?;
     // Blocked before the program exists, so that its death cannot be missed.
     let mut signals = SigSet::empty();
     signals.add(Signal::SIGCHLD);
@@ -86,12 +86,22 @@ fn take_lifeline() -> io::Result<UnixStream> {
     Ok(UnixStream::from(lifeline))
 }
 
-fn limit_resources() -> io::Result<()> {
+/// Limits of this process, which the program inherits: the launcher itself writes no file and
+/// holds few descriptors.
+fn limit_resources(order: &Order) -> io::Result<()> {
     setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?;
     let allowed = process::getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX);
-    let maximum = allowed.min(FILES.1);
-    let current = Some(maximum.min(FILES.0));
-    setrlimit(Resource::Nofile, Rlimit { current, maximum: Some(maximum) })?;
+    let (current, maximum) = match u64::from(order.files_max) {
+        0 => (allowed.min(FILES.0), allowed.min(FILES.1)),
+        // Not above what this process may have: the promise is an upper bound.
+        files => (allowed.min(files), allowed.min(files)),
+    };
+    setrlimit(Resource::Nofile, Rlimit { current: Some(current), maximum: Some(maximum) })?;
+    if order.file_bytes_max > 0 {
+        let allowed = process::getrlimit(Resource::Fsize).maximum.unwrap_or(u64::MAX);
+        let limit = Some(allowed.min(order.file_bytes_max));
+        setrlimit(Resource::Fsize, Rlimit { current: limit, maximum: limit })?;
+    }
     Ok(())
 }
 

@@ -40,10 +40,13 @@ pub(super) fn setting(context: &AttemptContext, program: &Program) -> Result<Set
     let entry =
         |(name, value): &(OsString, OsString)| [name.as_bytes(), b"=", value.as_bytes()].concat();
     let marks = env.iter().filter(|(name, _)| is_mark(name)).map(entry).collect();
+    let limits = context.settings();
     let order = Order {
         argv: program.argv.iter().map(|word| word.as_bytes().to_vec()).collect(),
         env: env.into_iter().map(|(name, value)| (name.into_vec(), value.into_vec())).collect(),
         cwd: cwd.as_os_str().as_bytes().to_vec(),
+        files_max: limits.program_files_max,
+        file_bytes_max: limits.program_file_bytes_max,
     };
     let order = launcher::encode(&order).map_err(|error| {
         cannot_start(&format!("arguments and environment of {name:?} are too large: {error}"))

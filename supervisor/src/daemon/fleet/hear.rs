@@ -1,6 +1,7 @@
 //! What workers say: who they are when they connect, and everything after that.
 
 use super::record;
+use crate::config::Size;
 use crate::daemon::{Daemon, start};
 use crate::link::worker::{ConnectionId, FromWorker, Outbox};
 use crate::os::failpoint::{self, Place};
@@ -143,6 +144,8 @@ impl Daemon {
             ffprobe: text(Path::new(&config.tools.ffprobe)),
             orphan_grace_ms: one.map_or(600_000, |one| one.orphan_grace.millis()),
             outcomes_dir: text(&start::outcomes_dir(config)),
+            program_files_max: one.and_then(|one| one.limits.files).unwrap_or(0),
+            program_file_bytes_max: one.and_then(|it| it.limits.file_size).map_or(0, Size::bytes),
         };
         Welcome {
             protocol: PROTOCOL_VERSION,
