@@ -287,6 +287,13 @@ impl Daemon {
 
     /// Reads the configuration again and takes over what can be taken over while running.
     pub(super) fn reload(&mut self, by: &str) -> Response {
+        self.manager.reloading();
+        let answer = self.read_again(by);
+        self.manager.ready();
+        answer
+    }
+
+    fn read_again(&mut self, by: &str) -> Response {
         match Config::load(&self.options) {
             Ok((config, warnings)) => {
                 for warning in &warnings {

@@ -13,6 +13,7 @@ mod live;
 mod neighbours;
 mod queries;
 mod retention;
+mod service;
 mod start;
 mod tell;
 mod upgrade;
@@ -103,6 +104,7 @@ struct Daemon {
     store_thread: Option<std::thread::JoinHandle<()>>,
     queries: Queries,
     retention: Retention,
+    manager: service::Manager,
     inputs: mpsc::UnboundedSender<Input>,
     fleet: Fleet,
     /// What a supervisor before us left, until it is taken over.
@@ -138,6 +140,8 @@ impl Daemon {
         self.sweep_kept();
         self.sweep_outcomes();
         self.flush();
+        self.manager.ready();
+        self.tell_manager();
         while !self.exiting {
             self.wait(&mut sources).await;
             for _ in 0..DRAIN_MAX {
@@ -147,6 +151,7 @@ impl Daemon {
             }
             self.on_deadlines();
             self.flush();
+            self.tell_manager();
         }
         // Answers that were given in the last turn go out.
         for _ in 0..4 {
@@ -203,7 +208,8 @@ impl Daemon {
         let policy = self.crew.next_deadline(self.clock.now()).map(|at| self.clock.instant(at));
         let later = Some(self.retention.next().min(self.neighbours.next()));
         let give_up = self.give_up_at();
-        let all = [policy, self.fleet.next_look(), self.live.next_store(), later, give_up];
+        let sign = self.manager.next();
+        let all = [policy, self.fleet.next_look(), self.live.next_store(), later, give_up, sign];
         all.into_iter().flatten().min()
     }
 
@@ -243,6 +249,7 @@ impl Daemon {
     }
 
     fn finish(&mut self) {
+        self.tell_manager_the_end();
         self.note_unstored();
         self.store.send(Op::Stop);
         if let Some(thread) = self.store_thread.take()

@@ -162,6 +162,7 @@ pub(super) async fn start(
         store_thread: Some(started.thread),
         queries,
         retention: Retention::start(clock.now()),
+        manager: super::service::Manager::from_environment(),
         inputs,
         fleet: Fleet::new(&config, &instance.id),
         neighbours,

@@ -9,6 +9,7 @@ pub mod failpoint;
 pub mod host;
 pub mod ladder;
 pub mod lock;
+pub mod notify;
 pub mod process;
 pub mod readiness;
 pub mod signals;

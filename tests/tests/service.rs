@@ -1,0 +1,157 @@
+//! What a service manager hears from the supervisor, and what the shipped unit promises.
+
+use nix::sys::signal::Signal;
+use shiftboss_tests::{Stage, has_program, skip, wait_until};
+use std::os::unix::net::UnixDatagram;
+use std::process::Command;
+use std::time::Duration;
+
+/// A service manager's end of the socket, and all that it has heard.
+struct Manager {
+    socket: UnixDatagram,
+    heard: Vec<String>,
+}
+
+impl Manager {
+    fn start(stage: &mut Stage, more: &[(&str, &str)]) -> Self {
+        let path = stage.path("notify");
+        let socket = UnixDatagram::bind(&path).expect("the folder is ours");
+        socket.set_read_timeout(Some(Duration::from_millis(20))).expect("a socket has a timeout");
+        let path = path.display().to_string();
+        let mut env = vec![("NOTIFY_SOCKET", path.as_str())];
+        env.extend(more);
+        stage.start_with(&env);
+        Self { socket, heard: Vec::new() }
+    }
+
+    fn listen(&mut self) {
+        let mut datagram = [0; 4096];
+        if let Ok(length) = self.socket.recv(&mut datagram) {
+            let text = String::from_utf8_lossy(&datagram[..length]);
+            self.heard.extend(text.lines().map(str::to_owned));
+        }
+    }
+
+    fn count(&self, start: &str) -> usize {
+        self.heard.iter().filter(|line| line.starts_with(start)).count()
+    }
+
+    fn wait_for(&mut self, start: &str, times: usize) {
+        wait_until(&format!("{start} is heard {times} times"), || {
+            self.listen();
+            self.count(start) >= times
+        });
+    }
+}
+
+#[test]
+fn a_service_manager_hears_ready_status_reloading_and_stopping() {
+    let mut stage = Stage::dark("");
+    let mut manager = Manager::start(&mut stage, &[]);
+    manager.wait_for("READY=1", 1);
+    manager.wait_for("STATUS=running: 0 jobs run", 1);
+    assert_eq!(manager.count("WATCHDOG"), 0, "nobody asked for signs of life");
+
+    stage.signal(Signal::SIGHUP);
+    manager.wait_for("RELOADING=1", 1);
+    manager.wait_for("MONOTONIC_USEC=", 1);
+    manager.wait_for("READY=1", 2);
+
+    stage.signal(Signal::SIGTERM);
+    manager.wait_for("STOPPING=1", 1);
+    assert_eq!(stage.wait_for_end(), Some(0));
+}
+
+#[test]
+fn an_upgrade_is_a_reload_to_the_service_manager_with_the_same_main_process() {
+    let mut stage = Stage::dark("");
+    let mut manager = Manager::start(&mut stage, &[]);
+    manager.wait_for("READY=1", 1);
+    let pid = format!("MAINPID={}", stage.pid());
+    manager.wait_for(&pid, 1);
+    assert!(stage.run(&["upgrade"]).status.success());
+    manager.wait_for("RELOADING=1", 1);
+    manager.wait_for("READY=1", 2);
+    manager.wait_for(&pid, 2);
+    assert_eq!(manager.count("STOPPING=1"), 0, "an upgrade is no stop");
+}
+
+#[test]
+fn the_main_loop_feeds_the_watchdog_and_a_stopped_one_does_not() {
+    let mut stage = Stage::dark("");
+    let mut manager = Manager::start(&mut stage, &[("WATCHDOG_USEC", "200000")]);
+    manager.wait_for("WATCHDOG=1", 5);
+    stage.signal(Signal::SIGSTOP);
+    let stat = format!("/proc/{}/stat", stage.pid());
+    wait_until("the supervisor stands still", || {
+        std::fs::read_to_string(&stat).is_ok_and(|stat| stat.contains(") T "))
+    });
+    // What was on its way is read, then 10 intervals bring nothing.
+    while manager.count("WATCHDOG=1") != {
+        manager.listen();
+        manager.count("WATCHDOG=1")
+    } {}
+    let before = manager.count("WATCHDOG=1");
+    for _ in 0..50 {
+        manager.listen();
+    }
+    assert_eq!(manager.count("WATCHDOG=1"), before, "a hanging loop gave a sign of life");
+    stage.signal(Signal::SIGCONT);
+    manager.wait_for("WATCHDOG=1", before + 1);
+}
+
+#[test]
+fn a_notify_socket_that_is_none_does_not_keep_the_supervisor_from_working() {
+    let mut stage = Stage::dark("");
+    stage.start_with(&[("NOTIFY_SOCKET", "nowhere"), ("WATCHDOG_USEC", "100000")]);
+    let job = stage.shell("true");
+    stage.wait_for_state(job, "succeeded");
+}
+
+#[test]
+fn the_unit_is_exposed_at_most_by_3_0() {
+    let name = "the_unit_is_exposed_at_most_by_3_0";
+    if !has_program("systemd-analyze") {
+        return skip(name, "no systemd-analyze here");
+    }
+    let unit = concat!(env!("CARGO_MANIFEST_DIR"), "/../systemd/shiftboss.service");
+    let mut command = Command::new("systemd-analyze");
+    command.args(["security", "--no-pager", "--offline=true", "--threshold=30", unit]);
+    let output = command.output().expect("it was there a moment ago");
+    let text = String::from_utf8_lossy(&output.stdout);
+    let refused = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{refused}\n{text}");
+    assert!(text.contains("exposure level"), "nothing was measured: {refused}");
+}
+
+#[test]
+fn the_unit_lets_work_survive_and_leaves_the_cage_possible() {
+    let unit = include_str!("../../systemd/shiftboss.service");
+    let lines: Vec<&str> = unit.lines().filter(|line| !line.starts_with('#')).collect();
+    for needed in [
+        "Type=notify",
+        "Delegate=yes",
+        "DelegateSubgroup=supervisor",
+        "KillMode=process",
+        "KillSignal=SIGTERM",
+        "RestartKillSignal=SIGUSR2",
+        "OOMPolicy=continue",
+        "RuntimeDirectoryPreserve=yes",
+        "RestartPreventExitStatus=100",
+    ] {
+        assert!(lines.contains(&needed), "{needed} is missing");
+    }
+    // Each forbids namespaces, the delegated tree, a fresh /proc or the sight of survivors.
+    for forbidden in [
+        "RestrictNamespaces=",
+        "ProtectControlGroups=",
+        "ProtectKernelTunables=",
+        "ProtectKernelLogs=",
+        "ProtectHostname=",
+        "PrivateUsers=",
+        "ProtectProc=",
+        "MemoryDenyWriteExecute=",
+    ] {
+        assert!(!lines.iter().any(|line| line.starts_with(forbidden)), "{forbidden} is set");
+    }
+}
