@@ -12,10 +12,12 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long the opening of a database waits for somebody else's lock.
 const OPEN_WAIT: Duration = Duration::from_secs(20);
+/// Between two tries to switch a new database to its log.
+const SWITCH_AGAIN: Duration = Duration::from_millis(5);
 /// How long a reader waits for a lock; readers wait only while a log is recovered.
 const READ_WAIT: Duration = Duration::from_secs(2);
 /// A database up to this size is read for damage when the supervisor starts: some 20 ms.
@@ -149,12 +151,36 @@ impl Db {
         let is_empty = self.conn.query_row(is_empty, [], |row| row.get(0));
         let is_empty: bool = is_empty.map_err(|e| self.error("read the schema", e))?;
         if !is_empty && policy == WalPolicy::Require {
+            // Another supervisor may have made it between the two questions.
+            let mode = self.text_pragma("PRAGMA journal_mode")?;
+            if mode == "wal" {
+                return Ok(());
+            }
             return Err(Error::NotWal { path: self.path.clone(), mode });
         }
         // The answer is read back: what cannot be set is not an error to SQLite.
-        match self.text_pragma("PRAGMA journal_mode = wal")? {
+        match self.switch_to_wal()? {
             mode if mode == "wal" => Ok(()),
             mode => Err(Error::WalRefused { path: self.path.clone(), mode }),
+        }
+    }
+
+    /// Two programs may make one database at once. SQLite does not wait for a lock that it holds
+    /// a part of (sqlite3_busy_handler: it could be a deadlock), which this switch does, so it
+    /// is tried again here, as long as any other statement would have waited.
+    fn switch_to_wal(&self) -> Result<String, Error> {
+        let sql = "PRAGMA journal_mode = wal";
+        let end = Instant::now() + OPEN_WAIT;
+        loop {
+            match self.conn.query_row(sql, [], |row| row.get(0)) {
+                Err(error)
+                    if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy)
+                        && Instant::now() < end =>
+                {
+                    std::thread::sleep(SWITCH_AGAIN);
+                }
+                other => return other.map_err(|e| self.error(sql, e)),
+            }
         }
     }
 

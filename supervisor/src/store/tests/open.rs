@@ -34,6 +34,23 @@ fn opening_twice_changes_nothing_and_leaves_user_version_alone() {
 }
 
 #[test]
+fn programs_that_make_one_database_at_once_wait_for_each_other() {
+    for _ in 0..20 {
+        let folder = folder();
+        let options = options(&folder);
+        let start = std::sync::Barrier::new(6);
+        std::thread::scope(|scope| {
+            for _ in 0..6 {
+                scope.spawn(|| {
+                    start.wait();
+                    Db::open_writer(&options).expect("it waits for the others");
+                });
+            }
+        });
+    }
+}
+
+#[test]
 fn two_prefixes_share_a_database() {
     let folder = folder();
     let open = |prefix: &str| {
