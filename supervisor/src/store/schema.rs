@@ -56,7 +56,12 @@ pub(super) fn migrate(db: &Db) -> Result<(), Error> {
 /// # Errors
 /// [`Error::ForeignTable`], [`Error::NewerSchema`], or what SQLite says.
 pub(super) fn version(db: &Db) -> Result<i64, Error> {
-    let Some(found) = find_ours(db)? else { return Ok(0) };
+    // One snapshot for all questions: another program may be making the tables just now.
+    let snapshot = db.conn.is_autocommit().then(|| db.conn.unchecked_transaction()).transpose();
+    let snapshot = snapshot.map_err(|e| db.error("begin to read the schema", e))?;
+    let found = find_ours(db);
+    drop(snapshot);
+    let Some(found) = found? else { return Ok(0) };
     if found > VERSION {
         return Err(Error::NewerSchema { path: db.path.clone(), found, known: VERSION });
     }
