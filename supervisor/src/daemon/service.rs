@@ -15,8 +15,13 @@ pub(super) struct Manager {
     notifier: Option<Notifier>,
     watchdog: Option<Duration>,
     next_sign: Option<Instant>,
+    /// When the status may be looked at again.
     next_status: Instant,
+    /// Turns have passed since the last look at the status.
+    behind: bool,
     status: String,
+    /// READY has not reached the manager yet.
+    owes_ready: bool,
     stopping: bool,
 }
 
@@ -38,31 +43,43 @@ impl Manager {
         let watchdog = notifier.as_ref().and_then(|_| notify::watchdog_interval());
         let now = Instant::now();
         let next_sign = watchdog.map(|_| now);
-        let status = String::new();
-        Self { notifier, watchdog, next_sign, next_status: now, status, stopping: false }
+        Self {
+            notifier,
+            watchdog,
+            next_sign,
+            next_status: now,
+            behind: false,
+            status: String::new(),
+            owes_ready: false,
+            stopping: false,
+        }
     }
 
-    fn tell(&self, text: &str) {
+    /// True unless a manager listens and did not take it.
+    fn tell(&self, text: &str) -> bool {
         if let Some(notifier) = &self.notifier
             && let Err(error) = notifier.send(text)
         {
             tracing::debug!(%error, "the service manager was not told {text:?}");
+            return false;
         }
+        true
     }
 
-    /// When the next sign of life is due.
+    /// When something is to be said, if nothing happens before.
     pub(super) fn next(&self) -> Option<Instant> {
-        self.next_sign
+        let status = (self.behind || self.owes_ready).then_some(self.next_status);
+        [self.next_sign, status].into_iter().flatten().min()
     }
 
     /// It reads its configuration, or becomes another program; ends with [`Self::ready`].
     pub(super) fn reloading(&self) {
-        self.tell(&format!("RELOADING=1\nMONOTONIC_USEC={}", notify::monotonic_usec()));
+        let _ = self.tell(&format!("RELOADING=1\nMONOTONIC_USEC={}", notify::monotonic_usec()));
     }
 
     /// The pid is named for the program that took another one's place.
-    pub(super) fn ready(&self) {
-        self.tell(&format!("READY=1\nMAINPID={}", std::process::id()));
+    pub(super) fn ready(&mut self) {
+        self.owes_ready = !self.tell(&format!("READY=1\nMAINPID={}", std::process::id()));
     }
 }
 
@@ -76,25 +93,27 @@ impl Daemon {
         if let Some(every) = self.manager.watchdog
             && self.manager.next_sign.is_some_and(|at| at <= now)
         {
-            self.manager.tell("WATCHDOG=1");
+            let _ = self.manager.tell("WATCHDOG=1");
             self.manager.next_sign = Some(now + every);
         }
-        let view = self.crew.status_view();
-        if view.state == "draining" && self.stops > 0 && !self.manager.stopping {
-            self.manager.stopping = true;
-            self.manager.tell("STOPPING=1");
+        if self.stops > 0 && !self.manager.stopping {
+            self.manager.stopping = self.manager.tell("STOPPING=1");
         }
-        if self.manager.next_status > now {
+        self.manager.behind = self.manager.next_status > now;
+        if self.manager.behind {
             return;
         }
+        if self.manager.owes_ready {
+            self.manager.ready();
+        }
+        self.manager.next_status = now + STATUS_EVERY;
+        let view = self.crew.status_view();
         let status = match &self.trouble {
             Some(trouble) => format!("trouble: {}", trouble.text.replace('\n', " ")),
             None => format!("{}: {} jobs run, {} workers", view.state, view.running, view.workers),
         };
-        if status != self.manager.status {
-            self.manager.tell(&format!("STATUS={status}"));
+        if status != self.manager.status && self.manager.tell(&format!("STATUS={status}")) {
             self.manager.status = status;
-            self.manager.next_status = now + STATUS_EVERY;
         }
     }
 
@@ -103,7 +122,9 @@ impl Daemon {
         match self.leaving {
             Leaving::Upgrade => self.manager.reloading(),
             Leaving::Stop | Leaving::HandOver if self.manager.stopping => {}
-            Leaving::Stop | Leaving::HandOver => self.manager.tell("STOPPING=1"),
+            Leaving::Stop | Leaving::HandOver => {
+                let _ = self.manager.tell("STOPPING=1");
+            }
         }
     }
 }

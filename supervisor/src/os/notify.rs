@@ -32,7 +32,7 @@ impl Notifier {
             _ => return Err(io::Error::from(io::ErrorKind::InvalidInput)),
         };
         let socket = UnixDatagram::unbound()?;
-        // A manager that does not read must not stop the loop; a lost word is said again.
+        // A manager that does not read must not stop the loop; what matters is said again later.
         socket.set_nonblocking(true)?;
         Ok(Some(Self { socket, to }))
     }
@@ -79,11 +79,11 @@ pub fn lacks_subgroup() -> bool {
         return false;
     }
     let groups = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-    groups.lines().find_map(|line| line.strip_prefix("0::")).is_some_and(outside_subgroup)
+    groups.lines().find_map(|line| line.strip_prefix("0::")).is_some_and(is_outside_subgroup)
 }
 
-fn outside_subgroup(group: &str) -> bool {
-    group.ends_with(".service") || !group.ends_with("/supervisor")
+fn is_outside_subgroup(group: &str) -> bool {
+    !group.ends_with("/supervisor")
 }
 
 #[cfg(test)]
@@ -103,7 +103,7 @@ mod tests {
 
     #[test]
     fn only_the_subgroup_of_the_unit_keeps_survivors_apart() {
-        assert!(outside_subgroup("/system.slice/shiftboss.service"));
-        assert!(!outside_subgroup("/system.slice/shiftboss.service/supervisor"));
+        assert!(is_outside_subgroup("/system.slice/shiftboss.service"));
+        assert!(!is_outside_subgroup("/system.slice/shiftboss.service/supervisor"));
     }
 }
