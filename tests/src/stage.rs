@@ -344,6 +344,21 @@ impl Stage {
         rows.map(|rows| rows.flatten().collect()).unwrap_or_default()
     }
 
+    /// Names in the folder of outcomes that workers could tell nobody.
+    #[must_use]
+    pub fn outcomes(&self) -> Vec<String> {
+        let entries = std::fs::read_dir(self.path("jobs.db.work/outcomes")).expect("it is there");
+        entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
+    }
+
+    /// Waits for one under its own name: before that the file is not whole, and a worker that is
+    /// killed then has not written anything down.
+    pub fn wait_until_written_down(&self) {
+        wait_until("the outcome is written down", || {
+            self.outcomes().iter().any(|name| name.ends_with(".outcome"))
+        });
+    }
+
     /// Processes whose environment says that they work for a job of this stage's database.
     #[must_use]
     pub fn programs_of(&self, id: i64) -> Vec<i32> {

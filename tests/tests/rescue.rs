@@ -72,13 +72,11 @@ fn an_outcome_that_was_written_down_for_a_dead_supervisor_is_stored_by_the_other
     kill_supervisor(&mut stage);
     std::fs::write(stage.path("go"), "").expect("the folder is ours");
     stage.wait_for_state(second, "succeeded");
-    let outcomes = stage.path("jobs.db.work/outcomes");
-    let files = || std::fs::read_dir(&outcomes).map_or(0, Iterator::count);
-    wait_until("it is written down", || files() == 1);
+    stage.wait_until_written_down();
     assert_eq!(stage.job(first).expect("it is there").state, "running");
     kill_worker(&stage, first);
     let done = stage.wait_for_state(first, "succeeded");
     assert_eq!((done.attempt, done.failures, done.crash_count), (1, 0, 0));
     assert_eq!(text(&stage, "first"), "start 1\nend 1\n");
-    wait_until("the file is gone", || files() == 0);
+    wait_until("the file is gone", || stage.outcomes().is_empty());
 }

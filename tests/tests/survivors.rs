@@ -40,19 +40,6 @@ fn worker_of(stage: &Stage, job: i64) -> i64 {
     })
 }
 
-fn outcomes(stage: &Stage) -> Vec<String> {
-    let entries = std::fs::read_dir(stage.path("jobs.db.work/outcomes")).expect("it is there");
-    entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
-}
-
-/// Under its own name: before that the file is not whole, and a worker that is killed then has
-/// not written anything down.
-fn wait_until_written_down(stage: &Stage) {
-    wait_until("the outcome is written down", || {
-        outcomes(stage).iter().any(|name| name.ends_with(".outcome"))
-    });
-}
-
 fn kill_supervisor(stage: &mut Stage) {
     stage.signal(Signal::SIGKILL);
     stage.wait_for_end();
@@ -81,11 +68,11 @@ fn an_outcome_that_was_reached_without_a_supervisor_is_stored_once_by_the_next()
     let (job, worker) = running(&stage);
     kill_supervisor(&mut stage);
     go(&stage);
-    wait_until_written_down(&stage);
+    stage.wait_until_written_down();
     assert_eq!(stage.job(job).expect("it is there").state, "running");
     stage.start();
     assert_eq!(stage.wait_for_state(job, "succeeded").attempt, 1);
-    wait_until("the file is gone", || outcomes(&stage).is_empty());
+    wait_until("the file is gone", || stage.outcomes().is_empty());
     assert_eq!(stage.attempts(job)[0].pid, worker);
     assert_eq!(journal(&stage), "start 1\nend 1\n");
 }
@@ -96,12 +83,12 @@ fn an_outcome_counts_although_its_worker_is_dead_too() {
     let (job, worker) = running(&stage);
     kill_supervisor(&mut stage);
     go(&stage);
-    wait_until_written_down(&stage);
+    stage.wait_until_written_down();
     kill(Pid::from_raw(worker), Signal::SIGKILL).expect("it lives");
     stage.start();
     let done = stage.wait_for_state(job, "succeeded");
     assert_eq!((done.attempt, done.failures, done.crash_count), (1, 0, 0));
-    wait_until("the file is gone", || outcomes(&stage).is_empty());
+    wait_until("the file is gone", || stage.outcomes().is_empty());
     assert_eq!(journal(&stage), "start 1\nend 1\n");
 }
 
@@ -260,7 +247,7 @@ fn an_outcome_counts_although_the_last_owner_of_its_row_never_met_the_worker() {
     let mut third = stage.spawn_supervisor("log", &[order]);
     wait_for("the third dies", || third.try_wait().expect("it is ours"));
     go(&stage);
-    wait_until_written_down(&stage);
+    stage.wait_until_written_down();
     kill(Pid::from_raw(worker), Signal::SIGKILL).expect("it lives");
     stage.start();
     let done = stage.wait_for_state(job, "succeeded");

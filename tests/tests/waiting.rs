@@ -96,10 +96,7 @@ fn a_job_that_ends_while_there_is_no_supervisor_ends_the_wait_for_it_at_the_next
     stage.signal(Signal::SIGKILL);
     stage.wait_for_end();
     std::fs::write(stage.path("go"), "").expect("the folder is ours");
-    let outcomes = stage.path("jobs.db.work/outcomes");
-    wait_until("its outcome is written down", || {
-        std::fs::read_dir(&outcomes).is_ok_and(|dir| dir.count() == 1)
-    });
+    stage.wait_until_written_down();
     stage.start();
     all_end_well(&stage, children);
 }
