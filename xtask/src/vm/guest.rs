@@ -62,7 +62,7 @@ impl Guest {
         let mut power = Power::new(seed);
         for number in 0..=cuts {
             let mut steps = match number {
-                0 => vec!["install", "start", "limits", "survive"],
+                0 => vec!["install", "start", "unit", "cage", "limits", "survive"],
                 _ => vec!["recovered"],
             };
             steps.push(if number < cuts { "produce" } else { "remove" });

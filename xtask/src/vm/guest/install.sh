@@ -13,7 +13,7 @@ check install.manual holds 'gzip -dc /usr/share/man/man1/shiftboss-submit.1.gz |
 completions=/usr/share/bash-completion/completions/shiftboss
 check install.completions holds '. $completions && complete -p shiftboss'
 check install.config shiftboss config check
-check install.unit systemd-analyze verify shiftboss.service
+check install.unit systemd-analyze verify --man=no shiftboss.service
 # 252 gets a drop-in, as it cannot keep the supervisor in a leaf of its own.
 if [ "$SYSTEMD" -lt 254 ]; then
     check install.old-systemd is "$(unit KillMode)" mixed
