@@ -5,6 +5,7 @@
 //! read every other's and say in a sentence why it does not go on. Variants are only ever
 //! added at the end: their index is the tag on the wire.
 
+use crate::confine::{Confine, Network};
 use crate::job::{Attempt, JobId, Outcome, Usage};
 use serde::{Deserialize, Serialize};
 
@@ -97,6 +98,12 @@ pub struct Settings {
     pub program_files_max: u32,
     /// Largest file that a program may write, bytes; 0: without limit.
     pub program_file_bytes_max: u64,
+    /// Whether work may run where its confinement cannot be had in full.
+    pub confine: Confine,
+    /// Which network the worker and its programs reach.
+    pub network: Network,
+    /// Device nodes that they may use, absolute paths.
+    pub devices: Vec<String>,
 }
 
 impl Default for Settings {
@@ -117,6 +124,9 @@ impl Default for Settings {
             outcomes_dir: String::new(),
             program_files_max: 0,
             program_file_bytes_max: 0,
+            confine: Confine::default(),
+            network: Network::default(),
+            devices: Vec::new(),
         }
     }
 }

@@ -1,14 +1,14 @@
 //! One job type: its sections, its defaults, and what the policy takes from it.
 //!
-//! Limits of memory, CPU and processes, confinement and network are read and checked in full, but
-//! this version does not enforce them (see [`super::keys`]): what is written gets a warning,
-//! `require` is refused.
+//! Limits of memory, CPU and processes are read and checked in full, but this version does not
+//! enforce them (see [`super::keys`]): what is written gets a warning.
 
 use super::file::section;
 use super::unit::{NoLimit, Size, Span, SpanOr};
 use crate::policy::settings::{Backoff, Grace, RestartSettings, TypeSettings};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use shiftboss_protocol::confine;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
@@ -46,10 +46,12 @@ section! {
         retry: Retry,
         /// Limits of one slot. Only `files` and `file_size` are enforced yet.
         limits: Limits,
-        /// Whether a worker may run without full confinement. Only "best-effort" is offered yet.
+        /// Whether its work may run where the host cannot confine it in full.
         confine: Confine,
-        /// Which network its programs reach. Not enforced yet: all of them reach the host's.
+        /// Which network its programs reach.
         network: Network,
+        /// Device nodes that its programs may use, such as "/dev/dri/renderD128".
+        devices: Vec<PathBuf>,
         /// Folders below which payloads may name files; empty lists: anywhere.
         roots: Roots,
         /// Time allowed for each step of stopping.
@@ -160,7 +162,7 @@ section! {
 }
 
 /// Whether a worker may run where the host cannot enforce its confinement.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Confine {
     /// It runs with what there is.
@@ -170,7 +172,7 @@ pub enum Confine {
 }
 
 /// Which network the programs of a type reach.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Network {
     /// None.
@@ -179,6 +181,25 @@ pub enum Network {
     Host,
     /// TCP connections to these ports of the host's network.
     Tcp(Vec<u16>),
+}
+
+impl From<Confine> for confine::Confine {
+    fn from(written: Confine) -> Self {
+        match written {
+            Confine::BestEffort => Self::BestEffort,
+            Confine::Require => Self::Require,
+        }
+    }
+}
+
+impl From<&Network> for confine::Network {
+    fn from(written: &Network) -> Self {
+        match written {
+            Network::None => Self::None,
+            Network::Host => Self::Host,
+            Network::Tcp(ports) => Self::Tcp(ports.clone()),
+        }
+    }
 }
 
 /// Variables by name. [`fmt::Debug`] hides the values: they may be secrets.
@@ -233,6 +254,7 @@ impl JobType {
             limits: Limits { memory: None, cpu: None, pids: None, files: None, file_size: None },
             confine: Confine::BestEffort,
             network: Network::None,
+            devices: Vec::new(),
             roots: Roots { read: Vec::new(), write: Vec::new() },
             grace: Stopping { drain: Span::from_secs(30), term: Span::from_secs(10) },
             poison_after: 3,

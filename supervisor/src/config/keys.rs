@@ -51,6 +51,7 @@ pub(crate) enum Kind {
     Program,
     Roots,
     Network,
+    Devices,
 }
 
 const DAY: u64 = 86_400_000;
@@ -118,12 +119,9 @@ pub(crate) const KEYS: &[Key] = &[
     later("types.*.limits.pids", Kind::Count(4, 4_194_304), Enforced::Never),
     key("types.*.limits.files", Kind::Count(64, 1_048_576)),
     key("types.*.limits.file_size", Kind::Bytes(1)),
-    later(
-        "types.*.confine",
-        Kind::Word(&["best-effort", "require"]),
-        Enforced::Only("\"best-effort\""),
-    ),
-    later("types.*.network", Kind::Network, Enforced::Only("\"host\"")),
+    key("types.*.confine", Kind::Word(&["best-effort", "require"])),
+    key("types.*.network", Kind::Network),
+    key("types.*.devices", Kind::Devices),
     key("types.*.roots.read", Kind::Roots),
     key("types.*.roots.write", Kind::Roots),
     key("types.*.grace.drain", Kind::Time(0, YEAR)),
@@ -206,6 +204,10 @@ fn is_root(text: &str) -> bool {
     is_path(text) && path.is_absolute() && !path.components().any(|part| part.as_os_str() == "..")
 }
 
+fn is_device(text: &str) -> bool {
+    is_root(text) && text.starts_with("/dev/") && text.len() > "/dev/".len()
+}
+
 impl Kind {
     /// True when the value has the right type, form and range.
     pub(crate) fn accepts(&self, value: &Value) -> bool {
@@ -235,6 +237,9 @@ impl Kind {
                 .as_array()
                 .is_some_and(|roots| roots.iter().all(|r| r.as_str().is_some_and(is_root))),
             Self::Network => is_network(value),
+            Self::Devices => value
+                .as_array()
+                .is_some_and(|list| list.iter().all(|d| d.as_str().is_some_and(is_device))),
         }
     }
 
@@ -258,6 +263,7 @@ impl Kind {
             Self::Program => "the path of a program, or a name to look up in PATH".into(),
             Self::Roots => "a list of absolute paths without \"..\"".into(),
             Self::Network => "\"none\", \"host\" or { tcp = [ports from 1 to 65535] }".into(),
+            Self::Devices => "a list of paths below /dev without \"..\"".into(),
         }
     }
 
@@ -271,9 +277,11 @@ impl Kind {
         let read = match self {
             Self::Flag | Self::Count(..) | Self::Number(..) => as_toml(text.trim()),
             Self::Network if text.trim_start().starts_with('{') => as_toml(text.trim()),
-            Self::Roots if text.trim_start().starts_with('[') => as_toml(text.trim()),
+            Self::Roots | Self::Devices if text.trim_start().starts_with('[') => {
+                as_toml(text.trim())
+            }
             // As in PATH, which is what people write into a variable.
-            Self::Roots => {
+            Self::Roots | Self::Devices => {
                 let roots = text.split(':').filter(|root| !root.is_empty());
                 Some(Value::Array(roots.map(Value::from).collect()))
             }
@@ -351,6 +359,13 @@ mod tests {
             ("types.x.roots.read", "[\"/in/../etc\"]"),
             ("types.x.network", "{ udp = [53] }"),
             ("types.x.network", "{ tcp = [0] }"),
+            ("types.x.network", "{ tcp = [] }"),
+            ("types.x.network", "\"all\""),
+            ("types.x.confine", "\"required\""),
+            ("types.x.devices", "\"/dev/null\""),
+            ("types.x.devices", "[\"/etc/passwd\"]"),
+            ("types.x.devices", "[\"/dev/../etc/passwd\"]"),
+            ("types.x.devices", "[\"/dev/\"]"),
         ];
         for (path, text) in bad {
             let kind = &key_of(path).expect("a known key").kind;
@@ -374,6 +389,7 @@ mod tests {
         assert_eq!(read("types.x.roots.read", "/a:/b"), (true, "[\"/a\", \"/b\"]".into()));
         assert_eq!(read("types.x.roots.read", "[\"/a\"]"), (true, "[\"/a\"]".into()));
         assert!(read("types.x.network", "{ tcp = [443] }").0 && read("types.x.network", "host").0);
+        assert_eq!(read("types.x.devices", "/dev/null"), (true, "[\"/dev/null\"]".into()));
         assert_eq!(read("table_prefix", ""), (true, "\"\"".into()));
     }
 

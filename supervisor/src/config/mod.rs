@@ -231,6 +231,7 @@ impl Config {
         (&job_type.roots.read, &job_type.roots.write, &job_type.env.0).hash(&mut hasher);
         let file_size = job_type.limits.file_size.map(Size::bytes);
         (job_type.limits.files, file_size).hash(&mut hasher);
+        (job_type.confine, &job_type.network, &job_type.devices).hash(&mut hasher);
         TypeSettings { start_mark: hasher.finish(), ..job_type.settings() }
     }
 
@@ -391,11 +392,8 @@ mod tests {
             .collect();
         assert_eq!(
             texts,
-            [
-                "shiftboss.toml:2: types.encode.limits.memory is read but not enforced by this \
-                 version",
-                "shiftboss.toml:3: types.encode.network is read but not enforced by this version"
-            ]
+            ["shiftboss.toml:2: types.encode.limits.memory is read but not enforced by this \
+                 version"]
         );
     }
 

@@ -10,6 +10,7 @@ use super::layers::Layers;
 use super::place;
 use super::problem::Reason;
 use std::fmt::Display;
+use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 
 /// Bytes that the runtime directory and the name of the instance may have together: a socket's
@@ -32,6 +33,7 @@ pub(crate) fn check(config: &mut Config, layers: &mut Layers) {
             let reason = Reason::NotOffered(sentence.into());
             layers.refuse(&format!("types.{name}.confine"), reason);
         }
+        check_devices(name, job_type, layers);
     }
     check_places(config, layers);
 }
@@ -87,6 +89,27 @@ fn check_workload(name: &str, job_type: &JobType, layers: &mut Layers) {
         Reason::Contradiction(sentence)
     };
     layers.refuse(&key, reason);
+}
+
+/// A device must be there when a job needs it, and must be what its name promises.
+fn check_devices(name: &str, job_type: &JobType, layers: &mut Layers) {
+    for device in &job_type.devices {
+        let shown = device.display();
+        let sentence = match std::fs::symlink_metadata(device) {
+            Err(error) => format!("cannot look at {shown}: {error}"),
+            Ok(facts) if facts.is_symlink() => match std::fs::canonicalize(device) {
+                Ok(real) => format!("{shown} is a link: name {}, where it leads", real.display()),
+                Err(error) => format!("{shown} is a link that leads nowhere: {error}"),
+            },
+            Ok(facts) if facts.file_type().is_char_device() => continue,
+            // It would give whatever lies on the disk, whoever owns it.
+            Ok(facts) if facts.file_type().is_block_device() => {
+                format!("{shown} is a block device, only character devices can be granted")
+            }
+            Ok(_) => format!("{shown} is no device"),
+        };
+        layers.refuse(&format!("types.{name}.devices"), Reason::Contradiction(sentence));
+    }
 }
 
 fn check_places(config: &Config, layers: &mut Layers) {
@@ -196,6 +219,20 @@ mod tests {
     fn confinement_that_cannot_be_enforced_is_refused_with_the_remedy() {
         let text = refusal("[types.encode]\nconfine = \"require\"");
         assert!(text.contains("cannot enforce confinement, write \"best-effort\""), "{text}");
+    }
+
+    #[test]
+    fn devices_that_a_job_could_not_use_are_refused_with_their_line() {
+        for (device, why) in [
+            ("/dev/shiftboss-none", "cannot look at /dev/shiftboss-none: No such file"),
+            ("/dev/fd", "/dev/fd is a link: name /proc/"),
+            ("/dev/shm", "/dev/shm is no device"),
+        ] {
+            let text = refusal(&format!("[types.encode]\ndevices = [\"{device}\"]"));
+            let start = format!("shiftboss.toml:2: types.encode.devices = [\"{device}\"]: {why}");
+            assert!(text.starts_with(&start), "{text}");
+        }
+        load("[types.encode]\ndevices = [\"/dev/null\"]").expect("accepted");
     }
 
     #[test]

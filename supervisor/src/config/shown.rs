@@ -200,8 +200,7 @@ mod tests {
         assert_eq!(line("poll.factor"), "poll.factor = 2.0  # default");
         assert_eq!(
             line("types.encode.network"),
-            "types.encode.network = { tcp = [443] }  # shiftboss.toml:3, not enforced by this \
-             version"
+            "types.encode.network = { tcp = [443] }  # shiftboss.toml:3"
         );
         assert_eq!(line("types.encode.limits.cpu"), "# types.encode.limits.cpu is not set");
         assert_eq!(line("types.encode.env.KEY"), "# types.encode.env.KEY is \"hidden\"");
@@ -288,6 +287,9 @@ mod tests {
             "[types.encode]\ngrace.term = \"1s\"",
             "[types.encode]\nlimits.files = 64",
             "[types.encode]\nlimits.file_size = \"1MiB\"",
+            "[types.encode]\nnetwork = \"host\"",
+            "[types.encode]\nnetwork = { tcp = [443] }",
+            "[types.encode]\ndevices = [\"/dev/null\"]",
         ] {
             assert_ne!(mark(text), plain, "{text}");
         }

@@ -146,6 +146,10 @@ impl Daemon {
             outcomes_dir: text(&start::outcomes_dir(config)),
             program_files_max: one.and_then(|one| one.limits.files).unwrap_or(0),
             program_file_bytes_max: one.and_then(|it| it.limits.file_size).map_or(0, Size::bytes),
+            confine: one.map_or_else(Default::default, |one| one.confine.into()),
+            network: one.map_or_else(Default::default, |one| (&one.network).into()),
+            devices: one
+                .map_or_else(Vec::new, |one| one.devices.iter().map(|path| text(path)).collect()),
         };
         Welcome {
             protocol: PROTOCOL_VERSION,
