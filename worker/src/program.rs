@@ -2,6 +2,7 @@
 //! nothing, with its output in bounded log files, stopped by a ladder when the attempt must
 //! stop, its usage counted.
 
+pub(crate) mod group;
 mod output;
 mod session;
 mod setting;
@@ -81,8 +82,9 @@ pub fn run_program(
     program: &Program,
     lines: &mut dyn Lines,
 ) -> Result<Ended, Failure> {
-    let setting = setting::setting(context, program)?;
-    Session::start(context, program, setting)?.run(lines)
+    let group = context.state.group()?;
+    let setting = setting::setting(context, program, group.as_deref())?;
+    Session::start(context, program, setting, group)?.run(lines)
 }
 
 /// Names the worker program that launchers are made of, where the running program is none: in

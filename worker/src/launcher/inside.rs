@@ -1,6 +1,6 @@
 //! The launcher process itself: single-threaded, holds nothing but its end of the lifeline.
 
-use super::{Order, Report, Request, Step, descriptor, tree};
+use super::{Order, Report, Request, Step, descriptor, group, tree};
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
@@ -34,6 +34,9 @@ const OOM_SCORE_ADJ: &str = "500";
 /// Open files that a program gets without asking, and the most that it can ask for.
 const FILES: (u64, u64) = (1024, 65_536);
 
+/// From SIGXCPU to SIGKILL for a program that has used up its CPU time, seconds of that.
+const CPU_GRACE_SECONDS: u64 = 5;
+
 /// `main` of a launcher.
 pub(crate) fn serve() -> ExitCode {
     match run() {
@@ -62,6 +65,11 @@ fn run() -> io::Result<()> {
     set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
     set_child_subreaper(Some(getpid()))?;
     let (order, streams) = receive_order(&mut lifeline)?;
+    if let Err(error) = group::join(&order.group) {
+        let errno = error.raw_os_error().unwrap_or(0);
+        let _ = frame::write(&mut lifeline, &Report::NotStarted { step: Step::Group, errno });
+        return Ok(());
+    }
     limit_resources(&order)?;
     // Blocked before the program exists, so that its death cannot be missed.
     let mut signals = SigSet::empty();
@@ -101,6 +109,13 @@ fn limit_resources(order: &Order) -> io::Result<()> {
         let allowed = process::getrlimit(Resource::Fsize).maximum.unwrap_or(u64::MAX);
         let limit = Some(allowed.min(order.file_bytes_max));
         setrlimit(Resource::Fsize, Rlimit { current: limit, maximum: limit })?;
+    }
+    if order.cpu_seconds_max > 0 {
+        let allowed = process::getrlimit(Resource::Cpu).maximum.unwrap_or(u64::MAX);
+        let limit = allowed.min(order.cpu_seconds_max);
+        // SIGXCPU tells what it was; a program that ignores it is killed a little later.
+        let maximum = allowed.min(limit.saturating_add(CPU_GRACE_SECONDS));
+        setrlimit(Resource::Cpu, Rlimit { current: Some(limit), maximum: Some(maximum) })?;
     }
     Ok(())
 }

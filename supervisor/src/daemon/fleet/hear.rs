@@ -103,10 +103,11 @@ impl Daemon {
         one.owners.insert(self.instance.clone());
         let is_back = std::mem::replace(&mut one.was_welcome, true);
         let job_type = one.job_type.clone();
+        let slot = one.bounds.slot.as_ref().map(|slot| slot.dir().to_owned());
         self.fleet.by_connection.insert(connection, worker);
         self.handle(Event::WorkerHeard(worker));
         failpoint::reach(Place::Greeted);
-        let welcome = self.welcome(worker, &job_type, refused.clone());
+        let welcome = self.welcome(worker, (&job_type, slot.as_deref()), refused.clone());
         self.send(worker, &SupervisorMessage::Welcome(welcome));
         if refused.is_empty() && is_back {
             let attempts = hello.held.len();
@@ -121,7 +122,12 @@ impl Daemon {
         }
     }
 
-    fn welcome(&self, worker: WorkerId, job_type: &str, refused: String) -> Welcome {
+    fn welcome(
+        &self,
+        worker: WorkerId,
+        (job_type, slot): (&str, Option<&Path>),
+        refused: String,
+    ) -> Welcome {
         let config = &self.config;
         let text = |path: &Path| path.to_string_lossy().into_owned();
         let one = config.types.get(job_type);
@@ -145,6 +151,9 @@ impl Daemon {
             orphan_grace_ms: one.map_or(600_000, |one| one.orphan_grace.millis()),
             outcomes_dir: text(&start::outcomes_dir(config)),
             program_files_max: one.and_then(|one| one.limits.files).unwrap_or(0),
+            cgroup_slot: slot.map(text).unwrap_or_default(),
+            program_processes_max: one.and_then(|one| one.limits.pids).unwrap_or(0),
+            program_cpus_max: one.and_then(|one| one.limits.cpu).unwrap_or(0.0),
             program_file_bytes_max: one.and_then(|it| it.limits.file_size).map_or(0, Size::bytes),
             confine: one.map_or_else(Default::default, |one| one.confine.into()),
             network: one.map_or_else(Default::default, |one| (&one.network).into()),
@@ -169,7 +178,10 @@ impl Daemon {
             WorkerMessage::Ready(ready) => {
                 let abilities = ready.abilities.join(", ");
                 tracing::info!(worker = worker.0, abilities, "worker {worker} is ready");
-                let confinement = ready.confinement.as_str().into();
+                let bounds = self.fleet.processes.get(&worker).map(|one| &one.bounds);
+                let said = &ready.confinement;
+                let confinement = bounds.map_or_else(|| said.clone(), |one| one.confinement(said));
+                let confinement = confinement.as_str().into();
                 self.handle(Event::WorkerReady { worker, confinement });
             }
             WorkerMessage::Heartbeat => {
@@ -202,6 +214,7 @@ impl Daemon {
             WorkerMessage::Finished { job, attempt, outcome, usage } => {
                 failpoint::reach(Place::Finished);
                 self.on_ended(worker, (job, attempt));
+                self.look_at_worker(worker);
                 self.handle(Event::Finished { worker, job, attempt, outcome, usage });
             }
             WorkerMessage::Log { level, job, text } => {
