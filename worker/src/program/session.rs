@@ -7,6 +7,7 @@ use super::{Ended, Lines, Program};
 use crate::attempt::{AttemptContext, Started};
 use crate::launcher::{Launched, Report, Request};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use shiftboss_protocol::confine::{InForce, Wall};
 use shiftboss_protocol::job::{Cause, Failure};
 use shiftboss_protocol::message::StopReason;
 use std::fs::File;
@@ -229,6 +230,9 @@ impl<'a> Session<'a> {
             Some(Report::NotStarted { step, errno }) => Err(not_started(self.program, step, errno)),
             Some(Report::Ended { exit_code, signal, wall_ms, cpu_ms, memory_peak_bytes }) => {
                 self.context.state.add_usage(cpu_ms, memory_peak_bytes);
+                let mut in_force = InForce::default();
+                in_force.add(Wall::Rlimits);
+                self.context.state.confined(&in_force);
                 Ok(Ended {
                     exit_code,
                     signal,

@@ -5,7 +5,7 @@ use crate::config::Size;
 use crate::daemon::{Daemon, start};
 use crate::link::worker::{ConnectionId, FromWorker, Outbox};
 use crate::os::failpoint::{self, Place};
-use crate::os::process::facts;
+use crate::os::process::{facts, peer};
 use crate::policy::claim::WorkerId;
 use crate::policy::event::Event;
 use crate::store::op::Op;
@@ -102,6 +102,7 @@ impl Daemon {
         one.connection = Some((connection, outbox));
         one.owners.insert(self.instance.clone());
         let is_back = std::mem::replace(&mut one.was_welcome, true);
+        one.group = peer::group(one.process.pid());
         let job_type = one.job_type.clone();
         self.fleet.by_connection.insert(connection, worker);
         self.handle(Event::WorkerHeard(worker));
@@ -203,6 +204,11 @@ impl Daemon {
                 failpoint::reach(Place::Finished);
                 self.on_ended(worker, (job, attempt));
                 self.handle(Event::Finished { worker, job, attempt, outcome, usage });
+            }
+            WorkerMessage::Confined { job, attempt, confinement } => {
+                if self.is_running(worker, (job, attempt)) {
+                    self.store.send(Op::Confined { job, attempt, confinement });
+                }
             }
             WorkerMessage::Log { level, job, text } => {
                 let job = job.map(|job| job.0);

@@ -7,7 +7,7 @@
 use super::record::{self, Launcher, WorkerRecord};
 use super::{chain, outcomes};
 use crate::config::Config;
-use crate::daemon::start::{record_dir, worker_dir};
+use crate::daemon::start::{lock_dir, record_dir};
 use crate::os::failpoint::{self, Place};
 use crate::os::process::{Process, facts, leftovers};
 use crate::os::{host, lock};
@@ -123,7 +123,7 @@ pub(in crate::daemon) fn recover(
         return recovery;
     }
     if moment == Moment::Start {
-        remove_free_locks(&worker_dir(config));
+        remove_free_locks(&lock_dir(config));
     }
     let lost = take_written(config, jobs, &mut recovery);
     failpoint::reach(Place::Found);
