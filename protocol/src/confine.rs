@@ -6,6 +6,9 @@
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
+/// Most that is recorded of a text, bytes: a dozen walls, each missing with its reason, fit.
+pub const TEXT_BYTES_MAX: usize = 2 << 10;
+
 /// Whether an attempt may run where its host cannot confine it in full.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -31,7 +34,7 @@ pub enum Network {
 }
 
 /// One part of a confinement. Ordered by strength, as the parts are told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Wall {
     /// A user namespace: root inside is nobody outside.
     UserNs,
@@ -80,15 +83,54 @@ impl fmt::Display for Wall {
     }
 }
 
+impl Wall {
+    const PLAIN: [Self; 11] = [
+        Self::UserNs,
+        Self::MountNs,
+        Self::PidNs,
+        Self::IpcNs,
+        Self::UtsNs,
+        Self::CgroupNs,
+        Self::NetNs,
+        Self::Seccomp,
+        Self::NoNewPrivs,
+        Self::Cgroup,
+        Self::Rlimits,
+    ];
+
+    fn parse(word: &str) -> Option<Self> {
+        if let Some(abi) = word.strip_prefix("landlock") {
+            let abi = abi.strip_prefix('-').unwrap_or("0");
+            return abi.parse().ok().map(Self::Landlock);
+        }
+        Self::PLAIN.into_iter().find(|wall| wall.to_string() == word)
+    }
+}
+
 /// What really holds. [`fmt::Display`] is the recorded text: the walls that hold, strongest first,
 /// separated by commas, or `none`; then, behind a semicolon each, `missing: WALL (reason)`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InForce {
     holds: Vec<Wall>,
     missing: Vec<(Wall, String)>,
 }
 
 impl InForce {
+    /// What such a text says. Words of a later version are passed over.
+    #[must_use]
+    pub fn parse(text: &str) -> Self {
+        let mut in_force = Self::default();
+        let mut parts = text.split("; missing: ");
+        let holds = parts.next().unwrap_or_default();
+        in_force.holds = holds.split(", ").filter_map(Wall::parse).collect();
+        for part in parts {
+            let (word, reason) = part.split_once(" (").unwrap_or((part, ")"));
+            let reason = reason.strip_suffix(')').unwrap_or(reason);
+            in_force.missing.extend(Wall::parse(word).map(|wall| (wall, reason.to_owned())));
+        }
+        in_force
+    }
+
     /// This wall was put on, and is known to hold.
     pub fn add(&mut self, wall: Wall) {
         self.holds.push(wall);
@@ -101,6 +143,17 @@ impl InForce {
         self.missing.push((wall, reason.into()));
         self.missing.sort();
         self.missing.dedup();
+    }
+
+    /// What held both times: the walls that hold in both, and all that was missing in either.
+    #[must_use]
+    pub fn least(&self, other: &Self) -> Self {
+        let common = self.holds.iter().filter(|wall| other.holds.contains(wall));
+        let mut least = Self { holds: common.copied().collect(), missing: self.missing.clone() };
+        for (wall, reason) in &other.missing {
+            least.lack(*wall, reason.clone());
+        }
+        least
     }
 
     /// The walls that hold, strongest first.
@@ -147,6 +200,23 @@ mod tests {
         }
         let text = "landlock-7, seccomp, rlimits; missing: user-ns (EPERM, see sysctl)";
         assert_eq!(in_force.to_string(), text);
+        for text in [text, "none", "none; missing: landlock (no)", "user-ns, cgroup, rlimits"] {
+            assert_eq!(InForce::parse(text).to_string(), text);
+        }
+        let odd = InForce::parse("later-ns, seccomp; missing: later (x); missing: net-ns");
+        assert_eq!(odd.to_string(), "seccomp; missing: net-ns ()");
+    }
+
+    #[test]
+    fn of_two_programs_what_held_around_both_is_told() {
+        let [mut first, mut second] = [InForce::default(), InForce::default()];
+        first.add(Wall::MountNs);
+        first.add(Wall::Seccomp);
+        second.add(Wall::Seccomp);
+        second.lack(Wall::MountNs, "EPERM");
+        let text = "seccomp; missing: mount-ns (EPERM)";
+        assert_eq!(first.least(&second).to_string(), text);
+        assert_eq!(second.least(&first).to_string(), text);
     }
 
     #[test]

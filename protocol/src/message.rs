@@ -200,6 +200,16 @@ pub enum WorkerMessage {
         /// The line.
         text: String,
     },
+    /// What confines the programs of an attempt: what held around each of them, as
+    /// [`crate::confine::InForce`] tells it. Said again when one had less.
+    Confined {
+        /// The job.
+        job: JobId,
+        /// Its attempt.
+        attempt: Attempt,
+        /// For the record; a reader takes at most [`crate::confine::TEXT_BYTES_MAX`] bytes of it.
+        confinement: String,
+    },
 }
 
 /// What a worker can do, said when it may get jobs.

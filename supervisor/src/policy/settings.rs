@@ -3,6 +3,8 @@
 //! Every duration is at least 0 and every relation (`min <= max`, ...) holds: the configuration
 //! refuses everything else, so nothing here can fail.
 
+pub mod require;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 

@@ -5,7 +5,7 @@ use crate::connection::{Frames, Outbox};
 use crate::launcher::Bell;
 use crate::program::group::Group;
 use crate::timer::Alarm;
-use shiftboss_protocol::confine::Confine;
+use shiftboss_protocol::confine::{Confine, InForce};
 use shiftboss_protocol::job::{Attempt, Cause, Failure, JobId, Usage};
 use shiftboss_protocol::message::{LogLevel, Settings, StopReason, WorkerMessage};
 use std::collections::VecDeque;
@@ -54,6 +54,8 @@ struct Inner {
     bells: Vec<Arc<Bell>>,
     /// Pids of the launchers that exist.
     launchers: Vec<u32>,
+    /// What held around each program so far.
+    confinement: Option<InForce>,
     /// Said and without a receipt, the oldest first.
     checkpoints: VecDeque<Vec<u8>>,
     checkpoints_recorded: u64,
@@ -334,6 +336,17 @@ impl AttemptState {
         Started { state: self, launcher_pid }
     }
 
+    /// Tells what confines a program of the attempt, when it is less than was known.
+    pub(crate) fn confined(&self, by: &InForce) {
+        let mut inner = self.lock();
+        let known = inner.confinement.as_ref();
+        let least = known.map_or_else(|| by.clone(), |known| known.least(by));
+        if known != Some(&least) {
+            self.outbox.send(&confined_message(self.key, &least));
+            inner.confinement = Some(least);
+        }
+    }
+
     /// The owner that a program which starts now is told.
     pub(crate) fn owner(&self) -> String {
         self.lock().owner.clone()
@@ -421,6 +434,12 @@ impl Paused<'_> {
         }
     }
 
+    pub(crate) fn say_confinement(&self, frames: &mut Frames) {
+        if let Some(confinement) = &self.inner.confinement {
+            frames.push(&confined_message(self.key, confinement));
+        }
+    }
+
     /// Says what has no receipt yet.
     pub(crate) fn say_checkpoints(&self, frames: &mut Frames) {
         for data in &self.inner.checkpoints {
@@ -442,6 +461,11 @@ impl Paused<'_> {
 fn checkpoint_message(key: Key, data: Vec<u8>) -> WorkerMessage {
     let (job, attempt) = key;
     WorkerMessage::Checkpoint { job, attempt, data }
+}
+
+fn confined_message(key: Key, by: &InForce) -> WorkerMessage {
+    let (job, attempt) = key;
+    WorkerMessage::Confined { job, attempt, confinement: by.to_string() }
 }
 
 fn released(message: &str) -> Failure {

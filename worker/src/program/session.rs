@@ -8,6 +8,7 @@ use super::{Ended, Lines, Program};
 use crate::attempt::{AttemptContext, Started};
 use crate::launcher::{Launched, Report, Request};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use shiftboss_protocol::confine::{InForce, Wall};
 use shiftboss_protocol::job::{Cause, Failure};
 use shiftboss_protocol::message::StopReason;
 use std::fs::File;
@@ -261,16 +262,21 @@ impl<'a> Session<'a> {
         }
         match report {
             Some(Report::NotStarted { step, errno }) => Err(not_started(self.program, step, errno)),
-            Some(Report::Ended { exit_code, signal, wall_ms, cpu_ms, .. }) => Ok(Ended {
-                exit_code,
-                signal,
-                stopped: self.stopped,
-                timed_out: self.timed_out,
-                wall: Duration::from_millis(wall_ms),
-                cpu: Duration::from_millis(cpu_ms),
-                stderr_tail: self.stderr.output.tail(),
-                stdout_tail: self.stdout.output.tail(),
-            }),
+            Some(Report::Ended { exit_code, signal, wall_ms, cpu_ms, .. }) => {
+                let mut in_force = InForce::default();
+                in_force.add(Wall::Rlimits);
+                self.context.state.confined(&in_force);
+                Ok(Ended {
+                    exit_code,
+                    signal,
+                    stopped: self.stopped,
+                    timed_out: self.timed_out,
+                    wall: Duration::from_millis(wall_ms),
+                    cpu: Duration::from_millis(cpu_ms),
+                    stderr_tail: self.stderr.output.tail(),
+                    stdout_tail: self.stdout.output.tail(),
+                })
+            }
             None => {
                 let how = exit.map_or_else(|error| error.to_string(), |status| status.to_string());
                 let message = format!("the launcher of the program ended without a report: {how}");

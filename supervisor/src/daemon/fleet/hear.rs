@@ -5,7 +5,7 @@ use crate::config::Size;
 use crate::daemon::{Daemon, start};
 use crate::link::worker::{ConnectionId, FromWorker, Outbox};
 use crate::os::failpoint::{self, Place};
-use crate::os::process::facts;
+use crate::os::process::{facts, peer};
 use crate::policy::claim::WorkerId;
 use crate::policy::event::Event;
 use crate::store::op::Op;
@@ -102,6 +102,7 @@ impl Daemon {
         one.connection = Some((connection, outbox));
         one.owners.insert(self.instance.clone());
         let is_back = std::mem::replace(&mut one.was_welcome, true);
+        one.group = peer::group(one.process.pid());
         let job_type = one.job_type.clone();
         let slot = one.bounds.slot.as_ref().map(|slot| slot.dir().to_owned());
         self.fleet.by_connection.insert(connection, worker);
@@ -178,10 +179,7 @@ impl Daemon {
             WorkerMessage::Ready(ready) => {
                 let abilities = ready.abilities.join(", ");
                 tracing::info!(worker = worker.0, abilities, "worker {worker} is ready");
-                let bounds = self.fleet.processes.get(&worker).map(|one| &one.bounds);
-                let said = &ready.confinement;
-                let confinement = bounds.map_or_else(|| said.clone(), |one| one.confinement(said));
-                let confinement = confinement.as_str().into();
+                let confinement = self.confinement(worker, &ready.confinement).as_str().into();
                 self.handle(Event::WorkerReady { worker, confinement });
             }
             WorkerMessage::Heartbeat => {
@@ -217,6 +215,12 @@ impl Daemon {
                 self.look_at_worker(worker);
                 self.handle(Event::Finished { worker, job, attempt, outcome, usage });
             }
+            WorkerMessage::Confined { job, attempt, confinement } => {
+                if self.is_running(worker, (job, attempt)) {
+                    let confinement = self.confinement(worker, &confinement);
+                    self.store.send(Op::Confined { job, attempt, confinement });
+                }
+            }
             WorkerMessage::Log { level, job, text } => {
                 let job = job.map(|job| job.0);
                 match level {
@@ -226,6 +230,12 @@ impl Daemon {
                 }
             }
         }
+    }
+
+    /// What holds a worker or a program by its own words, and what holds it from outside.
+    fn confinement(&self, worker: WorkerId, said: &str) -> String {
+        let bounds = self.fleet.processes.get(&worker).map(|one| &one.bounds);
+        bounds.map_or_else(|| said.to_owned(), |bounds| bounds.confinement(said))
     }
 
     /// Whether the worker may still say something of this attempt.

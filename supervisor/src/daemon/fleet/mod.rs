@@ -23,7 +23,7 @@ use crate::os::failpoint::{self, Place};
 use crate::os::host::{self, random_bytes};
 use crate::os::lock;
 use crate::os::process::spawn::{self, LOCK_FD, TOKEN_FD};
-use crate::os::process::{Process, facts, leftovers};
+use crate::os::process::{Process, facts, leftovers, peer};
 use crate::os::readiness::Readiness;
 use crate::policy::claim::{TakenJob, WorkerId};
 use crate::policy::crew::{FoundRun, Survivor};
@@ -66,6 +66,7 @@ pub(super) struct Fleet {
     looking: Looking,
     /// Groups of workers that are gone, which the kernel has not let go yet.
     unremoved: Vec<Slot>,
+    own_group: Option<String>,
     /// Part of every file name, so that workers of supervisors before us keep theirs.
     mark: String,
 }
@@ -79,6 +80,8 @@ struct WorkerProcess {
     next_hello: Option<(ConnectionId, Hello, Outbox)>,
     /// It was welcomed once, by us or by a supervisor before us.
     was_welcome: bool,
+    /// Its cgroup, known when it is welcomed.
+    group: Option<String>,
     /// Whether we can wait for it, and get its orphans.
     is_child: bool,
     /// Instances under which its programs were started.
@@ -112,6 +115,7 @@ impl Fleet {
             throttling: Throttling::default(),
             looking: Looking::default(),
             unremoved: Vec::new(),
+            own_group: peer::group(std::process::id()),
             mark: instance.rsplit('-').next().unwrap_or(instance).to_owned(),
         }
     }
@@ -174,6 +178,21 @@ impl Fleet {
         }
     }
 
+    /// True for the process id of a worker that has not been reaped.
+    pub(super) fn is_worker(&self, pid: u32) -> bool {
+        self.by_pid.contains_key(&pid)
+    }
+
+    /// The cgroup of this process.
+    pub(super) fn own_group(&self) -> Option<&str> {
+        self.own_group.as_deref()
+    }
+
+    /// The cgroups of all workers that were welcomed.
+    pub(super) fn groups(&self) -> impl Iterator<Item = &str> {
+        self.processes.values().filter_map(|one| one.group.as_deref())
+    }
+
     /// Process ids of all workers that have not been reaped.
     fn pids(&self) -> BTreeSet<u32> {
         self.by_pid.keys().copied().collect()
@@ -210,7 +229,7 @@ impl Daemon {
         let program = find_program(self.config.worker_of(job_type))?;
         let output = self.worker_output(job_type, slot)?;
         let name = format!("{}.{worker}", self.fleet.mark);
-        let lock = super::start::worker_dir(&self.config).join(format!("{name}.lock"));
+        let lock = super::start::lock_dir(&self.config).join(format!("{name}.lock"));
         let held = self.worker_lock(worker, &lock)?;
         let token: [u8; TOKEN_BYTES] = random_bytes();
         let socket = super::start::worker_socket(&self.config);
@@ -228,6 +247,8 @@ impl Daemon {
             "LANG=C.UTF-8".to_owned(),
             format!("{}={}", leftovers::OWNER_VARIABLE, self.instance),
         ];
+        let lacking = failpoint::lacking();
+        env.extend(lacking.map(|words| format!("{}={words}", failpoint::LACK_VARIABLE)));
         if let Some(one) = self.config.types.get(job_type) {
             env.extend(one.env.0.iter().map(|(name, value)| format!("{name}={value}")));
         }
@@ -260,6 +281,7 @@ impl Daemon {
             connection: None,
             next_hello: None,
             was_welcome: false,
+            group: None,
             is_child: true,
             owners: BTreeSet::from([self.instance.clone()]),
             launchers: BTreeMap::new(),
@@ -355,6 +377,7 @@ impl Daemon {
             connection: None,
             next_hello: None,
             was_welcome: true,
+            group: None,
             owners,
             launchers,
             output,

@@ -7,7 +7,7 @@
 use super::record::{self, Launcher, WorkerRecord};
 use super::{chain, outcomes, slots};
 use crate::config::Config;
-use crate::daemon::start::{record_dir, worker_dir};
+use crate::daemon::start::{lock_dir, record_dir};
 use crate::os::cgroup::slot::Slot;
 use crate::os::cgroup::tree::Tree;
 use crate::os::failpoint::{self, Place};
@@ -135,7 +135,7 @@ pub(in crate::daemon) fn recover(
         return recovery;
     }
     if moment == Moment::Start {
-        remove_free_locks(&worker_dir(config));
+        remove_free_locks(&lock_dir(config));
     }
     let lost = take_written(config, jobs, &mut recovery);
     failpoint::reach(Place::Found);

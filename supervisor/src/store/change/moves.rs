@@ -8,6 +8,7 @@ use crate::store::connection::Db;
 use crate::store::error::Error;
 use crate::store::op::{AttemptRecord, FencedMove, Move, Moved, ProgressRow};
 use rusqlite::OptionalExtension;
+use shiftboss_protocol::confine::TEXT_BYTES_MAX;
 use shiftboss_protocol::job::{Attempt, Cause, JobId};
 
 /// Longest note of a progress report, in bytes.
@@ -122,6 +123,25 @@ pub(in crate::store) fn progress(db: &Db, owner: &str, rows: &[ProgressRow]) -> 
         Ok(())
     };
     write().during(db, "store progress")
+}
+
+/// What confines the programs of an attempt; nothing happens when its fence is broken.
+pub(in crate::store) fn confined(
+    db: &Db,
+    owner: &str,
+    (job, attempt): (JobId, Attempt),
+    confinement: &str,
+) -> Result<(), Error> {
+    let write = || {
+        let mut statement = db.statement(
+            "UPDATE {p}attempts SET confinement = ?4
+             WHERE job_id = ?1 AND attempt = ?2 AND EXISTS (SELECT 1 FROM {p}jobs
+               WHERE id = ?1 AND state = 'running' AND attempt = ?2 AND owner = ?3)",
+        )?;
+        let text = bounded(confinement, TEXT_BYTES_MAX);
+        statement.execute((job.0, attempt.0, owner, text)).map(drop)
+    };
+    write().during(db, "store the confinement of an attempt")
 }
 
 /// Stores a checkpoint; false when the fence did not hold.

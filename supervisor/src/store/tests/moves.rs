@@ -168,6 +168,24 @@ fn progress_and_checkpoints_are_fenced() {
 }
 
 #[test]
+fn what_confines_an_attempt_is_stored_behind_the_fence() {
+    let rig = Rig::new();
+    rig.enqueue(vec![new_job("a")]);
+    let job = rig.claim();
+    let tell = |attempt, text: &str| {
+        let (job, confinement) = (job.job, text.to_owned());
+        rig.handle.send(Op::Confined { job, attempt, confinement });
+    };
+    tell(job.attempt, "seccomp");
+    tell(Attempt(9), "stale");
+    rig.apply(vec![fenced(&job, Move::GiveBack)]);
+    assert_eq!(rig.attempts(job.job)[0]["confinement"], "seccomp");
+    tell(job.attempt, "late");
+    rig.take(look(now_ms(), 1));
+    assert_eq!(rig.attempts(job.job)[0]["confinement"], "seccomp");
+}
+
+#[test]
 fn an_enormous_error_is_cut() {
     let rig = Rig::new();
     rig.enqueue(vec![new_job("a")]);
