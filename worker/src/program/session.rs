@@ -2,7 +2,8 @@
 //! the attempt's bell, and climbs the ladder of stopping when it must.
 
 use super::output::{LogFile, Output};
-use super::setting::{Setting, not_started};
+use super::refusal::Refusals;
+use super::setting::Setting;
 use super::{Ended, Lines, Program};
 use crate::attempt::{AttemptContext, Started};
 use crate::launcher::{Launched, Report, Request};
@@ -58,6 +59,7 @@ pub(super) struct Session<'a> {
     launched: Launched,
     /// See [`Setting`].
     marks: Vec<Vec<u8>>,
+    refusals: Refusals,
     started: Started<'a>,
     stdin: Option<Input>,
     stdout: Stream,
@@ -96,6 +98,7 @@ impl<'a> Session<'a> {
             program,
             launched,
             marks: setting.marks,
+            refusals: setting.refusals,
             started,
             stdin,
             stdout,
@@ -227,8 +230,17 @@ impl<'a> Session<'a> {
         self.stdout.read_rest(self.context, &mut chunk, |line| lines.on_stdout(line));
         self.stderr.read_rest(self.context, &mut chunk, |line| lines.on_stderr(line));
         match report {
-            Some(Report::NotStarted { step, errno }) => Err(not_started(self.program, step, errno)),
-            Some(Report::Ended { exit_code, signal, wall_ms, cpu_ms, memory_peak_bytes }) => {
+            Some(Report::NotStarted { step, errno, reason }) => {
+                Err(self.refusals.not_started(self.program, step, errno, &reason))
+            }
+            Some(Report::Ended {
+                exit_code,
+                signal,
+                wall_ms,
+                cpu_ms,
+                memory_peak_bytes,
+                confinement,
+            }) => {
                 self.context.state.add_usage(cpu_ms, memory_peak_bytes);
                 let mut in_force = InForce::default();
                 in_force.add(Wall::Rlimits);
@@ -242,6 +254,7 @@ impl<'a> Session<'a> {
                     cpu: Duration::from_millis(cpu_ms),
                     stderr_tail: self.stderr.output.tail(),
                     stdout_tail: self.stdout.output.tail(),
+                    confinement,
                 })
             }
             None => {
