@@ -3,7 +3,8 @@
 
 use super::group::{Counts, Group};
 use super::output::{LogFile, Output};
-use super::setting::{Setting, not_started};
+use super::refusal::Refusals;
+use super::setting::Setting;
 use super::{Ended, Lines, Program};
 use crate::attempt::{AttemptContext, Started};
 use crate::launcher::{Launched, Report, Request};
@@ -60,6 +61,7 @@ pub(super) struct Session<'a> {
     launched: Launched,
     /// See [`Setting`].
     marks: Vec<Vec<u8>>,
+    refusals: Refusals,
     started: Started<'a>,
     stdin: Option<Input>,
     stdout: Stream,
@@ -114,6 +116,7 @@ impl<'a> Session<'a> {
             program,
             launched,
             marks: setting.marks,
+            refusals: setting.refusals,
             started,
             stdin,
             stdout,
@@ -261,8 +264,10 @@ impl<'a> Session<'a> {
             return Err(failure);
         }
         match report {
-            Some(Report::NotStarted { step, errno }) => Err(not_started(self.program, step, errno)),
-            Some(Report::Ended { exit_code, signal, wall_ms, cpu_ms, .. }) => {
+            Some(Report::NotStarted { step, errno, reason }) => {
+                Err(self.refusals.not_started(self.program, step, errno, &reason))
+            }
+            Some(Report::Ended { exit_code, signal, wall_ms, cpu_ms, confinement, .. }) => {
                 let mut in_force = InForce::default();
                 in_force.add(Wall::Rlimits);
                 self.context.state.confined(&in_force);
@@ -275,6 +280,7 @@ impl<'a> Session<'a> {
                     cpu: Duration::from_millis(cpu_ms),
                     stderr_tail: self.stderr.output.tail(),
                     stdout_tail: self.stdout.output.tail(),
+                    confinement,
                 })
             }
             None => {
