@@ -5,6 +5,7 @@ use super::client::Client;
 use super::{Context, Error, table};
 use crate::config::Warning;
 use crate::doctor::{self, Verdict};
+use crate::os::ladder;
 use crate::store::reader::Reader;
 use serde_json::{Value, json};
 use shiftboss_protocol::control::{JobFilter, Request};
@@ -177,10 +178,12 @@ pub(super) fn config(
             context.out.line(&if context.json { answer.to_string() } else { text })
         }
         ConfigCommand::Check if context.json => {
+            context.config.check_host(&ladder::probe())?;
             let warnings: Vec<_> = warnings.iter().map(|one| one.text.as_str()).collect();
             context.out.line(&json!({ "file": file, "ok": true, "warnings": warnings }).to_string())
         }
         ConfigCommand::Check => {
+            context.config.check_host(&ladder::probe())?;
             for warning in warnings {
                 context.out.line(&format!("warning: {}", warning.text))?;
             }
@@ -223,10 +226,6 @@ pub(super) fn doctor(context: &Context) -> Result<(), Error> {
                 context.out.line(&format!("           {remedy}"))?;
             }
         }
-        context.out.line(
-            "of limits and confinement this version enforces limits.files and limits.file_size \
-             alone, whatever the kernel offers",
-        )?;
     }
     if bad { Err(Error::JobFailed) } else { Ok(()) }
 }

@@ -4,6 +4,9 @@
 //! `SHIFTBOSS_TEST_FAILPOINT=NAME[:N]` makes the process kill itself with SIGKILL when it
 //! reaches the place of that name for the Nth time (1 when left out).
 
+/// The variable of [`is_lacking`].
+pub const LACK_VARIABLE: &str = "SHIFTBOSS_TEST_LACK";
+
 /// The places, in the order of a job's life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
@@ -78,6 +81,37 @@ pub const fn reach(_: Place) {}
 #[cfg(not(debug_assertions))]
 #[inline]
 pub const fn reach_around(_: Place) {}
+
+/// Whether a test pretends that this host lacks what this word names:
+/// `SHIFTBOSS_TEST_LACK=user-ns,landlock`.
+#[cfg(debug_assertions)]
+#[must_use]
+pub fn is_lacking(word: &str) -> bool {
+    lacking().is_some_and(|words| words.split(',').any(|lack| lack == word))
+}
+
+/// The words of [`is_lacking`], for workers, which then lack the same.
+#[cfg(debug_assertions)]
+#[must_use]
+pub fn lacking() -> Option<String> {
+    std::env::var(LACK_VARIABLE).ok()
+}
+
+/// False: this is no debug build.
+#[cfg(not(debug_assertions))]
+#[inline]
+#[must_use]
+pub const fn is_lacking(_: &str) -> bool {
+    false
+}
+
+/// None: this is no debug build.
+#[cfg(not(debug_assertions))]
+#[inline]
+#[must_use]
+pub const fn lacking() -> Option<String> {
+    None
+}
 
 #[cfg(debug_assertions)]
 mod armed {
