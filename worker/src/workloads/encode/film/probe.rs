@@ -7,11 +7,11 @@ use super::super::arguments::INPUT_GUARD;
 use super::super::classify::{self, Stderr};
 use super::super::host::Host;
 use super::super::progress::time_text;
-use super::super::tools::Tools;
+use super::super::tools::{self, Tools};
 use super::facts::{self, Answer, Facts};
 use super::scan::{self, Scan};
 use super::truncation::{seconds, truncation};
-use crate::program::{Lines, Program};
+use crate::program::{Lines, Place, Program};
 use serde::de::DeserializeOwned;
 use shiftboss_protocol::job::{Cause, Failure};
 use std::ffi::OsString;
@@ -115,7 +115,8 @@ pub(crate) fn ask<T: DeserializeOwned>(
         }
     }
     let mut text = Text { json: Vec::new(), stderr: Stderr::default() };
-    let mut program = ffprobe(tools, guard, &["-of", "json", "-show_entries", entries], path);
+    let arguments = ["-of", "json", "-show_entries", entries];
+    let mut program = ffprobe((host, tools), guard, &arguments, path);
     program.timeout = Some(OPEN_TIMEOUT);
     let ended = host.run(&program, &mut text)?;
     if let Some(failure) = classify::failure("ffprobe", path, &ended, &text.stderr) {
@@ -173,7 +174,7 @@ fn list(
     let mut listing =
         Listing { scan, stderr: Stderr::default(), host, doing, shown_at: Instant::now() };
     let arguments: Vec<&str> = ["-of", "compact=p=0"].iter().chain(arguments).copied().collect();
-    let mut program = ffprobe(tools, INPUT_GUARD, &arguments, path);
+    let mut program = ffprobe((host, tools), INPUT_GUARD, &arguments, path);
     program.timeout = Some(OPEN_TIMEOUT + Duration::from_secs(bytes / READ_RATE_MIN));
     let ended = host.run(&program, &mut listing)?;
     match classify::failure("ffprobe", path, &ended, &listing.stderr) {
@@ -207,10 +208,17 @@ impl Lines for Listing<'_> {
     }
 }
 
-fn ffprobe(tools: &Tools, guard: &[&str], arguments: &[&str], path: &Path) -> Program {
+fn ffprobe(
+    (host, tools): (&dyn Host, &Tools),
+    guard: &[&str],
+    arguments: &[&str],
+    path: &Path,
+) -> Program {
     let mut argv: Vec<OsString> = vec![tools.ffprobe.clone().into()];
     argv.extend(["-hide_banner", "-loglevel", "level+error"].map(OsString::from));
     argv.extend(guard.iter().chain(arguments).map(OsString::from));
     argv.extend(["-i".into(), path.into()]);
-    Program { argv, ..Program::default() }
+    let mut read = tools::beside(host.settings(), argv.first());
+    read.push(Place::from(path));
+    Program { argv, read, ..Program::default() }
 }
