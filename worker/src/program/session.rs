@@ -8,7 +8,7 @@ use super::{Ended, Lines, Program};
 use crate::attempt::{AttemptContext, Started};
 use crate::launcher::{Launched, Report, Request};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use shiftboss_protocol::confine::{InForce, Wall};
+use shiftboss_protocol::confine::InForce;
 use shiftboss_protocol::job::{Cause, Failure};
 use shiftboss_protocol::message::StopReason;
 use std::fs::File;
@@ -242,9 +242,9 @@ impl<'a> Session<'a> {
                 confinement,
             }) => {
                 self.context.state.add_usage(cpu_ms, memory_peak_bytes);
-                let mut in_force = InForce::default();
-                in_force.add(Wall::Rlimits);
-                self.context.state.confined(&in_force);
+                if !confinement.is_empty() {
+                    self.context.state.confined(&InForce::parse(&confinement));
+                }
                 Ok(Ended {
                     exit_code,
                     signal,

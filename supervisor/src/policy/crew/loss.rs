@@ -8,9 +8,13 @@ use crate::policy::claim::WorkerId;
 use crate::policy::event::{Action, Exit, Notice};
 use crate::policy::restart::{Blame, Breaker, Ending};
 use crate::policy::time::Now;
-use shiftboss_protocol::job::JobId;
+use shiftboss_protocol::job::{Cause, JobId};
 use shiftboss_protocol::message::StopReason;
 use std::time::Duration;
+
+/// The signal by which the kernel ends a sealed worker that makes a forbidden system call
+/// (signal(7), the same on every architecture that we run on).
+const SIGSYS: i32 = 31;
 
 /// What a death was.
 #[derive(Clone, Debug)]
@@ -42,8 +46,8 @@ enum Kind {
 pub(super) enum Verdict {
     /// It goes back, nothing is counted.
     Innocent(String),
-    /// It was alone: a crash is counted.
-    Culprit(String),
+    /// It was alone: a crash is counted, for this cause.
+    Culprit(Cause, String),
     /// It was being stopped for this reason, and is stopped now.
     Stopped(StopReason, String),
 }
@@ -54,7 +58,11 @@ impl Loss {
             return Verdict::Stopped(reason, self.what.clone());
         }
         match self.kind {
-            Kind::Alone(culprit) if culprit == job => Verdict::Culprit(self.what.clone()),
+            Kind::Alone(culprit) if culprit == job => {
+                let is_forbidden = self.ending == Ending::Signal(SIGSYS);
+                let cause = if is_forbidden { Cause::ForbiddenSyscall } else { Cause::Crash };
+                Verdict::Culprit(cause, self.what.clone())
+            }
             Kind::Dismissed
             | Kind::Empty
             | Kind::Alone(_)
@@ -186,6 +194,7 @@ fn ending_of(one: &Worker, exit: &Exit) -> Ending {
 fn sentence(one: &Worker, worker: WorkerId, exit: &Exit) -> String {
     let pid = one.pid.map_or_else(String::new, |pid| format!(" (pid {pid})"));
     let how = match (exit.signal, exit.code) {
+        (Some(SIGSYS), _) => "was ended by the kernel for a forbidden system call".to_owned(),
         (Some(signal), _) => format!("was ended by signal {signal}"),
         (None, Some(code)) => format!("exited with code {code}"),
         (None, None) => "ended".to_owned(),
