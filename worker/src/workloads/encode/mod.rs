@@ -35,6 +35,10 @@ impl Workload for Encode {
         "encode"
     }
 
+    fn starts_programs(&self) -> bool {
+        true
+    }
+
     fn set_up(&self, settings: &Settings) -> Result<Vec<String>, String> {
         tools::Tools::find(settings)?.try_out()
     }
