@@ -93,6 +93,7 @@ fn every_message_of_a_worker_keeps_its_bytes() {
         finished(Outcome::Held { reason: text() }),
         finished(Outcome::Released { reason: text() }),
         WorkerMessage::Log { level: LogLevel::Warn, job: Some(JOB), text: text() },
+        WorkerMessage::Confined { job: JOB, attempt: ATTEMPT, confinement: text() },
     ];
     let bytes: Vec<_> = messages.iter().map(hex).collect();
     let expected = [
@@ -115,6 +116,7 @@ fn every_message_of_a_worker_keeps_its_bytes() {
         "0600000007000000000000000200000004000000010000000000000078\
          01090000000000000000",
         "0700000002000000010700000000000000010000000000000078",
+        "08000000070000000000000002000000010000000000000078",
     ];
     assert_eq!(bytes, expected);
 }

@@ -96,7 +96,8 @@ fn doctor_finds_out_by_trying() {
     ] {
         assert_eq!(found(check)["verdict"], "ok", "{check}");
     }
-    for check in ["room in folder of the database", "Landlock", "seccomp filters", "health"] {
+    for check in ["room in folder of the database", "trees are killed", "seccomp filters", "health"]
+    {
         assert!(found(check)["found"].is_string(), "{check}");
     }
     assert!(findings.iter().all(|one| one["verdict"] != "problem" || one["remedy"].is_string()));

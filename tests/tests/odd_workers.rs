@@ -97,3 +97,17 @@ fn a_worker_that_hangs_before_hello_is_killed_after_ten_seconds_and_its_job_wait
     let job = stage.job(id).expect("it is there");
     assert_eq!((&*job.state, job.attempt, job.crash_count), ("available", 0, 0));
 }
+
+#[test]
+fn the_control_socket_answers_no_worker_and_nothing_that_one_has_started() {
+    let stage = odd("caller");
+    let id = stage.insert("caller", "{}");
+    wait_until("it was ready", || stage.log().contains("abilities"));
+    let log = stage.log();
+    let refused = "this process may ask nothing: it is a worker of this supervisor, or was";
+    assert_eq!(log.matches(&format!("Refused(\\\"{refused}")).count(), 2, "{log}");
+    // Neither drained it, so that other jobs are claimed; and an ordinary client is answered.
+    told(&stage, "a client was refused");
+    assert!(stage.json(&["status", "--json"])["instance"].is_string());
+    assert!(stage.job(id).is_some());
+}

@@ -1,13 +1,20 @@
 //! The launcher: a small process around each program, so that its tree dies with its attempt.
 //!
-//! It is the worker's own image executed again. As the subreaper of everything that the program
-//! starts it can kill and reap the whole tree, also what has double-forked into sessions of its
-//! own; and it does so when its worker is gone. This folder alone calls the kernel unsafely.
+//! It is the worker's own image executed again: the launcher proper (`inside.rs`) on the host's
+//! side, and its child, the keeper (`keeper.rs`), as pid 1 of the program's cage (`cage/`).
+//! When the worker or the launcher is gone the keeper dies, and the kernel kills with it all
+//! that is in its pid namespace. Where there is none, the launcher as subreaper kills and reaps
+//! the tree. This folder alone calls the kernel unsafely.
 
+mod cage;
 mod descriptor;
+mod group;
 mod inside;
+mod keeper;
 mod outside;
 mod tree;
+
+pub(crate) use cage::{Access, CageOrder, Held, Shown, confine_self, ease, is_system};
 
 pub(crate) use descriptor::{Bell, take_inherited};
 pub(crate) use inside::serve;
@@ -25,10 +32,16 @@ pub(crate) struct Order {
     pub(crate) env: Vec<(Vec<u8>, Vec<u8>)>,
     /// Working directory.
     pub(crate) cwd: Vec<u8>,
+    /// Control group that it puts itself into before anything else; empty: none.
+    pub(crate) group: Vec<u8>,
+    /// CPU time that one of its processes may use, seconds; 0: without limit.
+    pub(crate) cpu_seconds_max: u64,
     /// Open files that each of its processes may have; 0: the launcher's default.
     pub(crate) files_max: u32,
     /// Largest file that it may write, bytes; 0: without limit.
     pub(crate) file_bytes_max: u64,
+    /// What it sees and reaches.
+    pub(crate) cage: CageOrder,
 }
 
 /// What a launcher says once, when every process that it started is dead.
@@ -40,6 +53,8 @@ pub(crate) enum Report {
         step: Step,
         /// The kernel's reason; 0 when there is none.
         errno: i32,
+        /// The reason in words.
+        reason: String,
     },
     /// The program ran.
     Ended {
@@ -53,12 +68,23 @@ pub(crate) enum Report {
         cpu_ms: u64,
         /// Largest resident set of one process of the tree, bytes.
         memory_peak_bytes: u64,
+        /// What of the cage held, an `InForce` as text; empty when the keeper was killed
+        /// before it could tell.
+        confinement: String,
     },
 }
 
 /// A step of starting a program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Step {
+    /// Joining its control group.
+    Group,
+    /// Putting on the cage.
+    Confinement,
+    /// Showing what the order names, by its place in `CageOrder::shown`.
+    Shown(u32),
+    /// Showing a device, by its place in `CageOrder::devices`.
+    Device(u32),
     /// Going to its working directory.
     WorkingDirectory,
     /// Executing it.

@@ -1,15 +1,22 @@
-//! Runs one program for an attempt: in a session of its own under a launcher that outlives
-//! nothing, with its output in bounded log files, stopped by a ladder when the attempt must
-//! stop, its usage counted.
+//! Runs one program for an attempt: in a cage that shows only what it names, under a launcher
+//! that outlives nothing, with its output in bounded log files, stopped by a ladder when the
+//! attempt must stop, its usage counted.
 
+pub(crate) mod group;
 mod output;
+mod place;
+mod refusal;
 mod session;
 mod setting;
 
 use crate::attempt::AttemptContext;
 use crate::launcher;
+use crate::seal;
+pub use place::Place;
 use session::Session;
-use shiftboss_protocol::job::Failure;
+pub(crate) use setting::PATH;
+pub(crate) use setting::lacks as cage_lacks;
+use shiftboss_protocol::job::{Cause, Failure};
 use shiftboss_protocol::message::StopReason;
 use std::ffi::OsString;
 use std::io;
@@ -23,8 +30,14 @@ pub struct Program {
     pub argv: Vec<OsString>,
     /// Its whole environment, besides PATH, HOME, TMPDIR, LANG and the `SHIFTBOSS_` names.
     pub env: Vec<(OsString, OsString)>,
-    /// Working directory; `None`: the attempt's scratch folder.
+    /// Working directory; `None`: the attempt's scratch folder. It is shown to be read unless
+    /// it lies in what is shown anyway.
     pub cwd: Option<PathBuf>,
+    /// Files and folders that it may read and execute, besides the system's public ones.
+    pub read: Vec<Place>,
+    /// Files and folders that it may write too, besides the attempt's scratch folder. They must
+    /// exist.
+    pub write: Vec<Place>,
     /// What it reads on standard input; `None`: nothing (/dev/null).
     pub stdin: Option<Vec<u8>>,
     /// Written to its standard input as the first step of stopping it (`q` for ffmpeg): keeps
@@ -65,9 +78,15 @@ pub struct Ended {
     pub stderr_tail: String,
     /// The same of standard output.
     pub stdout_tail: String,
+    /// Which parts of its cage held, see README, "What a job can reach".
+    pub confinement: String,
 }
 
 /// Runs `program` to its end. CPU time and peak memory are added to the attempt's usage.
+///
+/// The program sees the system's public files (/usr and its like, a handful of /etc), what
+/// [`Program::read`] and [`Program::write`] name, the attempt's scratch folder, a /tmp of its
+/// own, and no other process. It reaches the network that its type was given.
 ///
 /// Everything that the program started ends with it: also what put itself into the background,
 /// a session of its own included, is killed when the program itself has ended. A log file that
@@ -81,8 +100,14 @@ pub fn run_program(
     program: &Program,
     lines: &mut dyn Lines,
 ) -> Result<Ended, Failure> {
-    let setting = setting::setting(context, program)?;
-    Session::start(context, program, setting)?.run(lines)
+    if seal::is_on() {
+        let message = "this worker is sealed and starts no program: its workload must say that it \
+                       does, by Workload::starts_programs";
+        return Err(Failure::permanent(Cause::FailedStart, message));
+    }
+    let group = context.state.group()?;
+    let setting = setting::setting(context, program, group.as_deref())?;
+    Session::start(context, program, setting, group)?.run(lines)
 }
 
 /// Names the worker program that launchers are made of, where the running program is none: in

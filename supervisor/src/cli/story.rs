@@ -95,7 +95,26 @@ fn story(row: &Value) -> Vec<String> {
         }
     }
     lines.extend(attempts(&row["attempts"]));
+    lines.extend(confinements(&row["attempts"]));
     lines
+}
+
+/// What confined each attempt, once for all attempts in a row of which the same is known.
+fn confinements(list: &Value) -> Vec<String> {
+    let mut told: Vec<(String, String, String)> = Vec::new();
+    for one in list.as_array().into_iter().flatten() {
+        let Some(text) = one["confinement"].as_str() else { continue };
+        let number = table::plain(&one["attempt"]);
+        match told.last_mut() {
+            Some((_, last, known)) if known == text => *last = number,
+            _ => told.push((number.clone(), number, text.to_owned())),
+        }
+    }
+    let line = |(first, last, text): (String, String, String)| {
+        let range = if first == last { first } else { format!("{first}-{last}") };
+        format!("{:<12} {}", format!("confined {range}"), text.replace("; missing", "\n  missing"))
+    };
+    told.into_iter().map(line).collect()
 }
 
 fn state(row: &Value) -> String {
@@ -130,4 +149,23 @@ fn attempts(list: &Value) -> Vec<String> {
         ["ATTEMPT", "OUTCOME", "CAUSE", "WORKER", "STARTED", "TOOK", "CPU", "MEMORY", "ERROR"];
     let rows: Vec<_> = list.iter().map(cells).collect();
     table::aligned(&head, &rows, &[0, 3, 5, 6, 7]).lines().map(str::to_owned).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn what_confined_the_attempts_is_told_once_for_all_that_are_alike() {
+        let list = json!([
+            { "attempt": 1, "confinement": "seccomp" },
+            { "attempt": 2, "confinement": "seccomp" },
+            { "attempt": 3, "confinement": "none; missing: user-ns (EPERM)" },
+            { "attempt": 4, "confinement": null },
+        ]);
+        let expected = ["confined 1-2 seccomp", "confined 3   none\n  missing: user-ns (EPERM)"];
+        assert_eq!(confinements(&list), expected);
+        assert_eq!(confinements(&Value::Null), Vec::<String>::new());
+    }
 }

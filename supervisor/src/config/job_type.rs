@@ -1,14 +1,11 @@
 //! One job type: its sections, its defaults, and what the policy takes from it.
-//!
-//! Limits of memory, CPU and processes, confinement and network are read and checked in full, but
-//! this version does not enforce them (see [`super::keys`]): what is written gets a warning,
-//! `require` is refused.
 
 use super::file::section;
 use super::unit::{NoLimit, Size, Span, SpanOr};
 use crate::policy::settings::{Backoff, Grace, RestartSettings, TypeSettings};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use shiftboss_protocol::confine;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
@@ -44,12 +41,14 @@ section! {
         max_attempts: u32,
         /// Delay before the next attempt of a failed job.
         retry: Retry,
-        /// Limits of one slot. Only `files` and `file_size` are enforced yet.
+        /// Limits of one slot, a worker with its programs.
         limits: Limits,
-        /// Whether a worker may run without full confinement. Only "best-effort" is offered yet.
+        /// Whether its work may run where the host cannot confine it in full.
         confine: Confine,
-        /// Which network its programs reach. Not enforced yet: all of them reach the host's.
+        /// Which network its programs reach.
         network: Network,
+        /// Device nodes that its programs may use, such as "/dev/dri/renderD128".
+        devices: Vec<PathBuf>,
         /// Folders below which payloads may name files; empty lists: anywhere.
         roots: Roots,
         /// Time allowed for each step of stopping.
@@ -96,14 +95,13 @@ section! {
 }
 
 section! {
-    /// Limits of one slot; what is not set is not limited. Only `files` and `file_size` are
-    /// enforced yet.
+    /// Limits of one slot; what is not set is not limited.
     Limits, LimitsFile {
-        /// Memory. Not enforced yet.
+        /// Memory of the worker and its programs together, at least 16MiB; no swap.
         memory: Option<Size>,
-        /// CPUs, such as 2.0. Not enforced yet.
+        /// CPU time of all together, in CPUs, such as 2.0.
         cpu: Option<f64>,
-        /// Processes and threads. Not enforced yet.
+        /// Processes and threads of all together, at least `concurrency` + 2.
         pids: Option<u32>,
         /// Open files of one process of a program.
         files: Option<u32>,
@@ -154,13 +152,13 @@ section! {
     Recycle, RecycleFile {
         /// After this many jobs; 0: never.
         after_jobs: u32,
-        /// Above this much memory; "0B": never. Not enforced yet.
+        /// When its own memory is above this after a job; "0B": never.
         above_memory: Size,
     }
 }
 
 /// Whether a worker may run where the host cannot enforce its confinement.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Confine {
     /// It runs with what there is.
@@ -170,7 +168,7 @@ pub enum Confine {
 }
 
 /// Which network the programs of a type reach.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Network {
     /// None.
@@ -179,6 +177,25 @@ pub enum Network {
     Host,
     /// TCP connections to these ports of the host's network.
     Tcp(Vec<u16>),
+}
+
+impl From<Confine> for confine::Confine {
+    fn from(written: Confine) -> Self {
+        match written {
+            Confine::BestEffort => Self::BestEffort,
+            Confine::Require => Self::Require,
+        }
+    }
+}
+
+impl From<&Network> for confine::Network {
+    fn from(written: &Network) -> Self {
+        match written {
+            Network::None => Self::None,
+            Network::Host => Self::Host,
+            Network::Tcp(ports) => Self::Tcp(ports.clone()),
+        }
+    }
 }
 
 /// Variables by name. [`fmt::Debug`] hides the values: they may be secrets.
@@ -233,6 +250,7 @@ impl JobType {
             limits: Limits { memory: None, cpu: None, pids: None, files: None, file_size: None },
             confine: Confine::BestEffort,
             network: Network::None,
+            devices: Vec::new(),
             roots: Roots { read: Vec::new(), write: Vec::new() },
             grace: Stopping { drain: Span::from_secs(30), term: Span::from_secs(10) },
             poison_after: 3,
@@ -282,6 +300,8 @@ impl JobType {
                 healthy_after: self.restart.healthy_after.duration(),
             },
             recycle_after_jobs: self.recycle.after_jobs,
+            recycle_above_bytes: self.recycle.above_memory.bytes(),
+            memory_bytes_max: self.limits.memory.map(Size::bytes),
             claim_sync: self.claim_sync,
         }
     }

@@ -1,5 +1,5 @@
-//! Every key that a user can write: its name, what its value must be, whether a running
-//! supervisor takes a change over, and whether this version enforces it.
+//! Every key that a user can write: its name, what its value must be, and whether a running
+//! supervisor takes a change over.
 //!
 //! This table is what unknown keys, environment names, ranges, reload and `config show` go by;
 //! a test in [`super::file`] holds it equal to the structs that are read.
@@ -15,17 +15,6 @@ pub(crate) struct Key {
     pub(crate) kind: Kind,
     /// False: a change needs a restart.
     pub(crate) live: bool,
-    /// Values for which this version does what they say.
-    pub(crate) enforced: Enforced,
-}
-
-/// For which values a key is enforced by this version.
-#[derive(Debug, PartialEq)]
-pub(crate) enum Enforced {
-    Always,
-    /// Only for this value, as TOML text; every other is checked and then without effect.
-    Only(&'static str),
-    Never,
 }
 
 /// What a value must be.
@@ -51,6 +40,7 @@ pub(crate) enum Kind {
     Program,
     Roots,
     Network,
+    Devices,
 }
 
 const DAY: u64 = 86_400_000;
@@ -60,15 +50,11 @@ const NAME_FORM: &str = "1 to 32 letters, digits, - and _";
 const TYPE_FORM: &str = "up to 64 letters, digits, single - and _, starting with a letter or digit";
 
 const fn key(path: &'static str, kind: Kind) -> Key {
-    Key { path, kind, live: true, enforced: Enforced::Always }
+    Key { path, kind, live: true }
 }
 
 const fn fixed(path: &'static str, kind: Kind) -> Key {
-    Key { path, kind, live: false, enforced: Enforced::Always }
-}
-
-const fn later(path: &'static str, kind: Kind, enforced: Enforced) -> Key {
-    Key { path, kind, live: true, enforced }
+    Key { path, kind, live: false }
 }
 
 /// All keys, in the order of the reference file.
@@ -113,17 +99,14 @@ pub(crate) const KEYS: &[Key] = &[
     key("types.*.retry.max", Kind::Time(0, YEAR)),
     key("types.*.retry.factor", Kind::Number(1.0, 1_000.0)),
     key("types.*.retry.jitter", Kind::Number(0.0, 1.0)),
-    later("types.*.limits.memory", Kind::Bytes(16 << 20), Enforced::Never),
-    later("types.*.limits.cpu", Kind::Number(0.01, 10_000.0), Enforced::Never),
-    later("types.*.limits.pids", Kind::Count(4, 4_194_304), Enforced::Never),
+    key("types.*.limits.memory", Kind::Bytes(16 << 20)),
+    key("types.*.limits.cpu", Kind::Number(0.01, 10_000.0)),
+    key("types.*.limits.pids", Kind::Count(4, 4_194_304)),
     key("types.*.limits.files", Kind::Count(64, 1_048_576)),
     key("types.*.limits.file_size", Kind::Bytes(1)),
-    later(
-        "types.*.confine",
-        Kind::Word(&["best-effort", "require"]),
-        Enforced::Only("\"best-effort\""),
-    ),
-    later("types.*.network", Kind::Network, Enforced::Only("\"host\"")),
+    key("types.*.confine", Kind::Word(&["best-effort", "require"])),
+    key("types.*.network", Kind::Network),
+    key("types.*.devices", Kind::Devices),
     key("types.*.roots.read", Kind::Roots),
     key("types.*.roots.write", Kind::Roots),
     key("types.*.grace.drain", Kind::Time(0, YEAR)),
@@ -135,7 +118,7 @@ pub(crate) const KEYS: &[Key] = &[
     key("types.*.restart.max", Kind::Time(0, YEAR)),
     key("types.*.restart.healthy_after", Kind::Time(0, YEAR)),
     key("types.*.recycle.after_jobs", Kind::Count(0, 1_000_000_000)),
-    later("types.*.recycle.above_memory", Kind::Bytes(0), Enforced::Only("\"0B\"")),
+    key("types.*.recycle.above_memory", Kind::Bytes(0)),
     key("types.*.claim_sync", Kind::Flag),
     key(
         "types.*.env.*",
@@ -206,6 +189,10 @@ fn is_root(text: &str) -> bool {
     is_path(text) && path.is_absolute() && !path.components().any(|part| part.as_os_str() == "..")
 }
 
+fn is_device(text: &str) -> bool {
+    is_root(text) && text.starts_with("/dev/") && text.len() > "/dev/".len()
+}
+
 impl Kind {
     /// True when the value has the right type, form and range.
     pub(crate) fn accepts(&self, value: &Value) -> bool {
@@ -235,6 +222,9 @@ impl Kind {
                 .as_array()
                 .is_some_and(|roots| roots.iter().all(|r| r.as_str().is_some_and(is_root))),
             Self::Network => is_network(value),
+            Self::Devices => value
+                .as_array()
+                .is_some_and(|list| list.iter().all(|d| d.as_str().is_some_and(is_device))),
         }
     }
 
@@ -258,6 +248,7 @@ impl Kind {
             Self::Program => "the path of a program, or a name to look up in PATH".into(),
             Self::Roots => "a list of absolute paths without \"..\"".into(),
             Self::Network => "\"none\", \"host\" or { tcp = [ports from 1 to 65535] }".into(),
+            Self::Devices => "a list of paths below /dev without \"..\"".into(),
         }
     }
 
@@ -271,9 +262,11 @@ impl Kind {
         let read = match self {
             Self::Flag | Self::Count(..) | Self::Number(..) => as_toml(text.trim()),
             Self::Network if text.trim_start().starts_with('{') => as_toml(text.trim()),
-            Self::Roots if text.trim_start().starts_with('[') => as_toml(text.trim()),
+            Self::Roots | Self::Devices if text.trim_start().starts_with('[') => {
+                as_toml(text.trim())
+            }
             // As in PATH, which is what people write into a variable.
-            Self::Roots => {
+            Self::Roots | Self::Devices => {
                 let roots = text.split(':').filter(|root| !root.is_empty());
                 Some(Value::Array(roots.map(Value::from).collect()))
             }
@@ -351,6 +344,13 @@ mod tests {
             ("types.x.roots.read", "[\"/in/../etc\"]"),
             ("types.x.network", "{ udp = [53] }"),
             ("types.x.network", "{ tcp = [0] }"),
+            ("types.x.network", "{ tcp = [] }"),
+            ("types.x.network", "\"all\""),
+            ("types.x.confine", "\"required\""),
+            ("types.x.devices", "\"/dev/null\""),
+            ("types.x.devices", "[\"/etc/passwd\"]"),
+            ("types.x.devices", "[\"/dev/../etc/passwd\"]"),
+            ("types.x.devices", "[\"/dev/\"]"),
         ];
         for (path, text) in bad {
             let kind = &key_of(path).expect("a known key").kind;
@@ -374,6 +374,7 @@ mod tests {
         assert_eq!(read("types.x.roots.read", "/a:/b"), (true, "[\"/a\", \"/b\"]".into()));
         assert_eq!(read("types.x.roots.read", "[\"/a\"]"), (true, "[\"/a\"]".into()));
         assert!(read("types.x.network", "{ tcp = [443] }").0 && read("types.x.network", "host").0);
+        assert_eq!(read("types.x.devices", "/dev/null"), (true, "[\"/dev/null\"]".into()));
         assert_eq!(read("table_prefix", ""), (true, "\"\"".into()));
     }
 

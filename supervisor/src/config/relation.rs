@@ -4,12 +4,18 @@
 //! Where only one of two related values was written, the default of the other gives way:
 //! `workers = { min = 4 }` alone raises `max` to 4. Two written values are never bent.
 
-use super::Config;
+mod limits;
+
 use super::job_type::{BUILT_IN, Confine, JobType};
 use super::layers::Layers;
 use super::place;
-use super::problem::Reason;
+use super::problem::{ConfigError, Origin, Problem, Reason};
+use super::{Config, LoadOptions, Warning};
+use crate::os::ladder::Rung;
+use crate::policy::settings::require::{Need, Piece, Wanted, unmet};
+use std::collections::BTreeMap;
 use std::fmt::Display;
+use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 
 /// Bytes that the runtime directory and the name of the instance may have together: a socket's
@@ -19,21 +25,90 @@ const RUNTIME_BYTES_MAX: usize = 82;
 /// Workloads that the worker program of this version offers.
 const WORKLOADS: [&str; 3] = BUILT_IN;
 
-/// Checks everything, and lets defaults give way.
-pub(crate) fn check(config: &mut Config, layers: &mut Layers) {
+/// Checks everything, and lets defaults give way. Returns what is allowed and probably not meant.
+pub(crate) fn check(
+    config: &mut Config,
+    layers: &mut Layers,
+    machine: &LoadOptions,
+) -> Vec<Warning> {
+    let mut warnings = Vec::new();
     let poll = &mut config.poll;
     order(layers, ("poll.idle_min", &mut poll.idle_min), ("poll.idle_max", &mut poll.idle_max));
     for (name, job_type) in &mut config.types {
         check_numbers(name, job_type, layers);
         check_workload(name, job_type, layers);
-        if job_type.confine == Confine::Require {
-            let sentence = "this version cannot enforce confinement, write \"best-effort\" to run \
-                            without it";
-            let reason = Reason::NotOffered(sentence.into());
-            layers.refuse(&format!("types.{name}.confine"), reason);
-        }
+        check_devices(name, job_type, layers);
+        warnings.extend(limits::check((name, job_type), layers, machine));
     }
     check_places(config, layers);
+    warnings
+}
+
+impl Config {
+    /// Refuses each type that requires what a host with this ladder cannot enforce.
+    ///
+    /// # Errors
+    /// [`ConfigError::Refused`], naming for each key what is missing and its remedy.
+    pub fn check_host(&self, ladder: &[Rung]) -> Result<(), ConfigError> {
+        let mut problems = Vec::new();
+        for (name, one) in self.types.iter().filter(|(_, one)| one.confine == Confine::Require) {
+            for need in unmet_by(one, ladder) {
+                problems.push(self.unmet_need(name, &need, ladder));
+            }
+        }
+        if problems.is_empty() { Ok(()) } else { Err(ConfigError::Refused(problems)) }
+    }
+
+    fn unmet_need(&self, name: &str, need: &Need, ladder: &[Rung]) -> Problem {
+        let key = format!("types.{name}.{}", need.key);
+        let confine = format!("types.{name}.confine");
+        let origins = [&key, &confine].map(|key| self.origin(key));
+        let origin = origins.into_iter().find(|origin| *origin != Origin::Default);
+        let missing = need.any_of.iter().filter_map(|piece| rung_of(ladder, *piece));
+        let told = |rung: &Rung| format!("{} ({}): {}", rung.name, rung.found, rung.remedy);
+        let missing: Vec<_> = missing.map(told).collect();
+        let sentence = format!(
+            "\"require\" needs what this host does not offer: {}; or write confine = \
+             \"best-effort\"",
+            missing.join("; or ")
+        );
+        Problem {
+            origin: origin.unwrap_or(Origin::Default),
+            key: Some(key),
+            value: None,
+            reason: Reason::NotOffered(sentence),
+            excerpt: None,
+        }
+    }
+
+    /// What the work of each type that runs goes without on a host with this ladder.
+    #[must_use]
+    pub fn lacks(&self, ladder: &[Rung]) -> BTreeMap<String, Vec<Piece>> {
+        let lacks = |(name, one): (&String, &JobType)| {
+            let needs = unmet_by(one, ladder);
+            let pieces: Vec<_> = needs.iter().map(|need| need.any_of[0]).collect();
+            (!pieces.is_empty()).then(|| (name.clone(), pieces))
+        };
+        self.types.iter().filter_map(lacks).collect()
+    }
+}
+
+/// A type that is switched off runs nothing, and needs nothing.
+fn unmet_by(one: &JobType, ladder: &[Rung]) -> Vec<Need> {
+    if !one.enabled {
+        return Vec::new();
+    }
+    let wanted = Wanted {
+        network: (&one.network).into(),
+        memory: one.limits.memory.is_some(),
+        cpu: one.limits.cpu.is_some(),
+        pids: one.limits.pids.is_some(),
+    };
+    unmet(&wanted, |piece| rung_of(ladder, piece).is_some_and(|rung| !rung.offered))
+}
+
+fn rung_of(ladder: &[Rung], piece: Piece) -> Option<&Rung> {
+    ladder.iter().find(|rung| rung.piece == piece)
 }
 
 fn check_numbers(name: &str, job_type: &mut JobType, layers: &mut Layers) {
@@ -89,6 +164,27 @@ fn check_workload(name: &str, job_type: &JobType, layers: &mut Layers) {
     layers.refuse(&key, reason);
 }
 
+/// A device must be there when a job needs it, and must be what its name promises.
+fn check_devices(name: &str, job_type: &JobType, layers: &mut Layers) {
+    for device in &job_type.devices {
+        let shown = device.display();
+        let sentence = match std::fs::symlink_metadata(device) {
+            Err(error) => format!("cannot look at {shown}: {error}"),
+            Ok(facts) if facts.is_symlink() => match std::fs::canonicalize(device) {
+                Ok(real) => format!("{shown} is a link: name {}, where it leads", real.display()),
+                Err(error) => format!("{shown} is a link that leads nowhere: {error}"),
+            },
+            Ok(facts) if facts.file_type().is_char_device() => continue,
+            // It would give whatever lies on the disk, whoever owns it.
+            Ok(facts) if facts.file_type().is_block_device() => {
+                format!("{shown} is a block device, only character devices can be granted")
+            }
+            Ok(_) => format!("{shown} is no device"),
+        };
+        layers.refuse(&format!("types.{name}.devices"), Reason::Contradiction(sentence));
+    }
+}
+
 fn check_places(config: &Config, layers: &mut Layers) {
     let refuse = |layers: &mut Layers, key: &str, sentence: String| {
         layers.refuse(key, Reason::Contradiction(sentence));
@@ -131,6 +227,7 @@ fn check_places(config: &Config, layers: &mut Layers) {
 #[cfg(test)]
 mod tests {
     use super::super::{Config, LoadOptions};
+    use super::*;
     use std::path::PathBuf;
 
     fn load(text: &str) -> Result<Config, String> {
@@ -192,10 +289,48 @@ mod tests {
         assert_eq!(config.types["y"].concurrency, 64);
     }
 
+    fn rung(piece: Piece, offered: bool) -> Rung {
+        let found = "EPERM".to_owned();
+        Rung { piece, name: "this", offered, found, remedy: "ask for it" }
+    }
+
     #[test]
-    fn confinement_that_cannot_be_enforced_is_refused_with_the_remedy() {
-        let text = refusal("[types.encode]\nconfine = \"require\"");
-        assert!(text.contains("cannot enforce confinement, write \"best-effort\""), "{text}");
+    fn what_a_type_requires_and_this_host_lacks_is_refused_with_the_remedy() {
+        let text = "[types.encode]\nconfine = \"require\"\nlimits.memory = \"1GiB\"\n\
+                    network = \"host\"\n[types.noop]\nnetwork = \"host\"\n[types.command]\n\
+                    enabled = false\nconfine = \"require\"";
+        let config = load(text).expect("accepted anywhere");
+        let ladder = |seccomp, memory| {
+            [rung(Piece::Seccomp, seccomp), rung(Piece::Memory, memory), rung(Piece::NetNs, false)]
+        };
+        config.check_host(&ladder(true, true)).expect("all that is needed is there");
+        let error = config.check_host(&ladder(false, false)).expect_err("two things are not");
+        let text = error.to_string();
+        let lines: Vec<_> = text.lines().collect();
+        assert_eq!(lines.len(), 2, "{text}");
+        assert!(
+            lines[0].contains("shiftboss.toml:2: types.encode.confine: \"require\" "),
+            "{text}"
+        );
+        assert!(lines[0].ends_with("(EPERM): ask for it; or write confine = \"best-effort\""));
+        assert!(lines[1].contains("shiftboss.toml:3: types.encode.limits.memory: "), "{text}");
+        let lacks = config.lacks(&ladder(false, true));
+        assert_eq!(lacks["noop"], [Piece::Seccomp]);
+        assert!(!lacks.contains_key("command"), "it is switched off");
+    }
+
+    #[test]
+    fn devices_that_a_job_could_not_use_are_refused_with_their_line() {
+        for (device, why) in [
+            ("/dev/shiftboss-none", "cannot look at /dev/shiftboss-none: No such file"),
+            ("/dev/fd", "/dev/fd is a link: name /proc/"),
+            ("/dev/shm", "/dev/shm is no device"),
+        ] {
+            let text = refusal(&format!("[types.encode]\ndevices = [\"{device}\"]"));
+            let start = format!("shiftboss.toml:2: types.encode.devices = [\"{device}\"]: {why}");
+            assert!(text.starts_with(&start), "{text}");
+        }
+        load("[types.encode]\ndevices = [\"/dev/null\"]").expect("accepted");
     }
 
     #[test]
@@ -212,9 +347,9 @@ mod tests {
 
     #[test]
     fn contradictions_are_reported_together() {
-        let all = load("[types.a]\nconcurrency = 2\n[types.b]\nconfine = \"require\"\n")
+        let all = load("[types.a]\nconcurrency = 2\n[types.b]\ndevices = [\"/dev/no\"]\n")
             .expect_err("refused");
-        let sentences = all.lines().filter(|line| line.contains("types.")).count();
+        let sentences = all.lines().filter(|line| line.contains(": types.")).count();
         assert_eq!(sentences, 3, "{all}");
     }
 }

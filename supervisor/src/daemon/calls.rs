@@ -1,9 +1,11 @@
 //! What clients ask on the control socket.
 
+mod door;
+
 use super::Daemon;
 use super::inputs::Input;
 use crate::config::{Config, reload_differences};
-use crate::link::control::Call;
+use crate::link::control::{Call, Peer};
 use crate::os::host::Usage;
 use crate::policy::event::{DrainLimit, Event};
 use crate::policy::why::{RowFacts, why_waiting};
@@ -24,6 +26,10 @@ impl Daemon {
     pub(super) fn on_call(&mut self, call: Call) {
         let Call { request, peer, reply } = call;
         tracing::debug!(?request, uid = peer.uid, pid = peer.pid, "a client asks");
+        if let Some(why) = self.why_not(&peer) {
+            tracing::warn!(uid = peer.uid, pid = peer.pid, ?request, "a client was refused: {why}");
+            return refuse(&reply, format!("this process may ask nothing: {why}"));
+        }
         match request {
             Request::Submit(jobs) => {
                 self.store.send(Op::Enqueue(jobs, store_reply(reply, Response::Submitted)));
@@ -64,6 +70,18 @@ impl Daemon {
                 say(&reply, answer);
             }
         }
+    }
+
+    /// Why this client may ask nothing, if it may not.
+    fn why_not(&self, peer: &Peer) -> Option<&'static str> {
+        let worker_groups: Vec<_> = self.fleet.groups().collect();
+        let house = door::House {
+            pid: std::process::id(),
+            group: self.fleet.own_group(),
+            is_worker: &|pid| self.fleet.is_worker(pid),
+            worker_groups: &worker_groups,
+        };
+        door::why_not(peer.standing.as_deref(), &house)
     }
 
     fn list_jobs(&self, filter: JobFilter, reply: Answer) {
@@ -294,7 +312,11 @@ impl Daemon {
     }
 
     fn read_again(&mut self, by: &str) -> Response {
-        match Config::load(&self.options) {
+        let loaded = Config::load(&self.options).and_then(|loaded| {
+            loaded.0.check_host(&self.ladder)?;
+            Ok(loaded)
+        });
+        match loaded {
             Ok((config, warnings)) => {
                 for warning in &warnings {
                     tracing::warn!("{}", warning.text);
@@ -309,7 +331,7 @@ impl Daemon {
                 });
                 self.config.take_over(config);
                 if !differences.applied.is_empty() {
-                    super::start::announce_settings(&self.config);
+                    super::start::announce_settings(&self.config, &self.ladder);
                 }
                 self.retention.look_now();
                 self.handle(Event::Reload(Box::new(self.config.policy_settings())));

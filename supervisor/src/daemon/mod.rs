@@ -24,6 +24,7 @@ use crate::clock::Clock;
 use crate::config::{Config, LoadOptions, Warning};
 use crate::link::control::Call;
 use crate::link::worker::FromWorker;
+use crate::os::ladder::{self, Rung};
 use crate::os::readiness::Readiness;
 use crate::os::watch::Watch;
 use crate::policy::crew::Crew;
@@ -51,13 +52,16 @@ pub fn run(config: Config, warnings: Vec<Warning>, options: LoadOptions) -> Resu
     for warning in &warnings {
         tracing::warn!("{}", warning.text);
     }
+    // First, while there is one thread: it forks.
+    let ladder = ladder::probe();
+    config.check_host(&ladder)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
         .enable_time()
         .build()
         .map_err(Error::Runtime)?;
     let leaving = runtime.block_on(async {
-        let (mut daemon, sources) = start::start(config, options).await?;
+        let (mut daemon, sources) = start::start(config, options, ladder).await?;
         daemon.serve(sources).await;
         Ok::<_, Error>((daemon.leaving, daemon.unstored))
     })?;
@@ -98,6 +102,8 @@ const DRAIN_MAX: usize = 256;
 struct Daemon {
     config: Config,
     options: LoadOptions,
+    /// What this host offers, found out once at the start.
+    ladder: Vec<Rung>,
     clock: Clock,
     crew: Crew,
     store: StoreHandle,
@@ -219,6 +225,7 @@ impl Daemon {
             self.handle(Event::Deadline);
         }
         self.look_after_dying();
+        self.look_at_memory();
         self.prune_when_due();
         self.look_at_neighbours();
         self.give_up_when_due();
@@ -260,6 +267,7 @@ impl Daemon {
         match self.leaving {
             Leaving::Stop => {
                 start::remove_sockets(&self.config);
+                self.fleet.dismantle();
                 tracing::info!(instance = self.instance, "stopped");
             }
             // The sockets stay: the next supervisor replaces them.

@@ -1,6 +1,6 @@
 //! The order of starting. Every step says what to do when it fails.
 
-use super::fleet::{Fleet, recovery};
+use super::fleet::{Fleet, recovery, slots};
 use super::inputs::Input;
 use super::live::Live;
 use super::neighbours::Neighbours;
@@ -8,7 +8,8 @@ use super::queries::Queries;
 use super::retention::Retention;
 use super::{Daemon, Leaving, PATIENCE, Sources};
 use crate::clock::{Clock, unix_ms};
-use crate::config::{Config, LoadOptions, WalMode};
+use crate::config::{Config, ConfigError, LoadOptions, WalMode};
+use crate::os::ladder::Rung;
 use crate::os::process::{orphans, spawn};
 use crate::os::readiness::Readiness;
 use crate::os::watch::Watch;
@@ -47,6 +48,9 @@ pub enum Error {
     /// The lock file cannot be made.
     #[error("cannot make lock file {0}: its folder must exist and be writable")]
     Lock(PathBuf, #[source] std::io::Error),
+    /// A type requires what this host does not offer.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
     /// The job table is refused.
     #[error(transparent)]
     Store(#[from] crate::store::Error),
@@ -69,7 +73,7 @@ impl Error {
     #[must_use]
     pub fn is_refused_configuration(&self) -> bool {
         match self {
-            Self::Folder(_) | Self::NameTaken { .. } | Self::Link(_) => true,
+            Self::Folder(_) | Self::NameTaken { .. } | Self::Link(_) | Self::Config(_) => true,
             // What such a file holds, or forbids, does not change by trying again.
             Self::Store(StoreError::NotADatabase { .. } | StoreError::ReadOnly { .. }) => true,
             Self::Store(error) => !error.is_trouble() || error.is_damage(),
@@ -89,6 +93,11 @@ pub(super) fn worker_dir(config: &Config) -> PathBuf {
 
 pub(super) fn worker_socket(config: &Config) -> PathBuf {
     worker_dir(config).join("worker.sock")
+}
+
+/// The locks that workers hold for life. Not below [`worker_dir`]: none is to touch another's.
+pub(super) fn lock_dir(config: &Config) -> PathBuf {
+    config.instance_dir().join("locks")
 }
 
 /// Where clients connect.
@@ -127,6 +136,7 @@ pub(super) fn remove_sockets(config: &Config) {
 pub(super) async fn start(
     config: Config,
     options: LoadOptions,
+    ladder: Vec<Rung>,
 ) -> Result<(Daemon, Sources), Error> {
     let clock = Clock::start();
     let (inputs, input_queue) = mpsc::unbounded_channel();
@@ -141,8 +151,9 @@ pub(super) async fn start(
     let started = open_store(&config, &instance, &inputs)?;
     let watched = prove_watch(watch.as_mut()).await;
     let mut neighbours = Neighbours::new(&config);
-    let recovery =
-        recovery::recover(&config, &started.others, &started.handle, recovery::Moment::Start);
+    let groups = slots::set_up(&config);
+    let looked = (recovery::Moment::Start, groups.as_ref().ok());
+    let recovery = recovery::recover(&config, &started.others, &started.handle, looked);
     neighbours.postpone(&recovery.postponed);
     let (workers, worker_queue) = mpsc::channel(256);
     let (calls, call_queue) = mpsc::channel(64);
@@ -155,8 +166,10 @@ pub(super) async fn start(
     let seed = u64::from_le_bytes(host::random_bytes());
     let crew = Crew::new(clock.now(), config.policy_settings(), &paused, seed);
     announce(&config, &instance, watched, &paused);
+    announce_settings(&config, &ladder);
     let daemon = Daemon {
         options,
+        ladder,
         crew,
         store: started.handle,
         store_thread: Some(started.thread),
@@ -164,7 +177,7 @@ pub(super) async fn start(
         retention: Retention::start(clock.now()),
         manager: super::service::Manager::from_environment(),
         inputs,
-        fleet: Fleet::new(&config, &instance.id),
+        fleet: Fleet::new(&config, &instance.id, groups),
         neighbours,
         recovery: Some(recovery),
         live: Live::default(),
@@ -222,6 +235,7 @@ fn make_folders(config: &Config) -> Result<(), Error> {
     for path in [&config.runtime_dir, &config.instance_dir(), &worker_dir(config)] {
         dirs::private(path)?;
     }
+    dirs::private(&lock_dir(config))?;
     dirs::private(&record_dir(config, &config.instance))?;
     for path in [&config.work_dir, &logs_dir(config), &worker_logs(config), &scratch_dir(config)] {
         dirs::private(path)?;
@@ -322,11 +336,10 @@ fn announce(config: &Config, instance: &InstanceRow, watched: bool, paused: &BTr
     for name in paused {
         tracing::info!(job_type = name, "type {name} is paused; `shiftboss resume {name}` goes on");
     }
-    announce_settings(config);
 }
 
 /// What is switched off, and the pace of the fallback poll: at the start and after a reload.
-pub(super) fn announce_settings(config: &Config) {
+pub(super) fn announce_settings(config: &Config, ladder: &[Rung]) {
     if !config.workers_enabled {
         tracing::warn!(
             "all workers are switched off ({}): jobs wait until that is changed",
@@ -337,6 +350,15 @@ pub(super) fn announce_settings(config: &Config) {
         let origin = config.origin(&format!("types.{name}.enabled"));
         let text = format!("type {name} is switched off ({origin}): its jobs wait");
         tracing::warn!(job_type = name, "{text}");
+    }
+    for (name, pieces) in config.lacks(ladder) {
+        let words: Vec<_> = pieces.iter().map(|piece| piece.word()).collect();
+        tracing::warn!(
+            job_type = name,
+            "work of type {name} runs without {}, which this host does not offer: `shiftboss \
+             doctor` names the remedies",
+            words.join(", ")
+        );
     }
     let poll = &config.poll;
     tracing::info!(

@@ -3,7 +3,7 @@
 mod media;
 mod table;
 
-use crate::config::Config;
+use crate::config::{Config, Confine};
 use crate::os::disk::{is_usable, room};
 use crate::os::{dirs, ladder};
 use serde::Serialize;
@@ -24,7 +24,7 @@ pub enum Verdict {
 /// One finding.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Finding {
-    /// What it is about: `media`, `database`, `disk`, `kernel`.
+    /// What it is about: `media`, `database`, `disk`, `ladder`.
     pub area: &'static str,
     /// What was checked.
     pub check: String,
@@ -34,6 +34,9 @@ pub struct Finding {
     pub found: String,
     /// What to do, if anything.
     pub remedy: Option<String>,
+    /// For a rung of the ladder its word, as in `attempts.confinement` where it stands there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub word: Option<&'static str>,
 }
 
 impl Finding {
@@ -43,7 +46,7 @@ impl Finding {
         verdict: Verdict,
         found: impl Into<String>,
     ) -> Self {
-        Self { area, check: check.into(), verdict, found: found.into(), remedy: None }
+        Self { area, check: check.into(), verdict, found: found.into(), remedy: None, word: None }
     }
 
     fn remedy(mut self, remedy: impl Into<String>) -> Self {
@@ -64,14 +67,45 @@ pub fn examine(config: &Config) -> Vec<Finding> {
     let mut findings = media::examine(&config.tools);
     findings.extend(table::examine(config));
     findings.extend(disk(config));
-    findings.extend(rungs.into_iter().map(kernel));
+    findings.push(Finding::new("ladder", "trees are killed", Verdict::Ok, ladder::killing(&rungs)));
+    findings.extend(rungs.iter().map(rung));
+    findings.extend(confined(config, &rungs));
+    findings.extend(pressure());
     findings
 }
 
-fn kernel(rung: ladder::Rung) -> Finding {
+fn rung(rung: &ladder::Rung) -> Finding {
     let verdict = if rung.offered { Verdict::Ok } else { Verdict::Note };
-    let finding = Finding::new("kernel", rung.name, verdict, rung.found);
+    let mut finding = Finding::new("ladder", rung.name, verdict, rung.found.clone());
+    finding.word = Some(rung.piece.word());
     if rung.offered { finding } else { finding.remedy(rung.remedy) }
+}
+
+/// Whether the configured types get on this host what they require, or what they go without.
+fn confined(config: &Config, rungs: &[ladder::Rung]) -> Vec<Finding> {
+    let check = "what types ask for";
+    let mut findings = Vec::new();
+    if let Err(error) = config.check_host(rungs) {
+        let finding = Finding::new("ladder", check, Verdict::Problem, error.to_string());
+        findings.push(finding.remedy("the supervisor does not start before that is solved"));
+    }
+    for (name, pieces) in config.lacks(rungs) {
+        if config.types[&name].confine == Confine::BestEffort {
+            let words: Vec<_> = pieces.iter().map(|piece| piece.word()).collect();
+            let found = format!("type {name} runs without {}", words.join(", "));
+            findings.push(Finding::new("ladder", check, Verdict::Note, found));
+        }
+    }
+    if findings.is_empty() {
+        let found = "all that they ask for can be enforced here";
+        findings.push(Finding::new("ladder", check, Verdict::Ok, found));
+    }
+    findings
+}
+
+fn pressure() -> Option<Finding> {
+    let finding = Finding::new("ladder", "pressure stall information", Verdict::Note, "missing");
+    (!Path::new("/proc/pressure/cpu").exists()).then(|| finding.remedy("boot with psi=1"))
 }
 
 fn disk(config: &Config) -> Vec<Finding> {

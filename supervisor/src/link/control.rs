@@ -1,12 +1,14 @@
 //! The control socket: requests of clients in, answers out.
 
 use super::listen::{Error, FrameReader, listen};
+use crate::os::process::peer::{self, Standing};
 use interprocess::local_socket::tokio::Stream;
 use interprocess::local_socket::traits::StreamCommon;
 use interprocess::local_socket::traits::tokio::Listener as _;
 use shiftboss_protocol::PROTOCOL_VERSION;
 use shiftboss_protocol::control::{Greeting, Request, Response};
 use shiftboss_protocol::frame;
+use std::os::fd::AsFd;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,12 +36,14 @@ pub struct Call {
 }
 
 /// Who is at the other end, as the kernel says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Peer {
     /// Its user id.
     pub uid: u32,
-    /// Its process id, for the log.
+    /// Its process id.
     pub pid: u32,
+    /// Where its process stood when it connected; `None`: it had ended.
+    pub standing: Option<Arc<Standing>>,
 }
 
 /// Bytes of a text in one frame.
@@ -99,7 +103,9 @@ async fn converse(
     let creds = stream.peer_creds().map_err(|_| Farewell::Unknown)?;
     let uid = creds.euid().ok_or(Farewell::Unknown)?;
     let pid = creds.pid().and_then(|pid| u32::try_from(pid).ok()).unwrap_or(0);
-    let peer = Peer { uid, pid };
+    let Stream::UdSocket(socket) = stream;
+    let standing = peer::standing(socket.as_fd(), pid).map(Arc::new);
+    let peer = Peer { uid, pid, standing };
     let mut reader = FrameReader::default();
     let greeting = tokio::time::timeout(PATIENCE, reader.message::<Greeting>(stream)).await;
     let Some(greeting) = greeting.map_err(|_| Farewell::Slow("greet"))?? else { return Ok(()) };
@@ -124,7 +130,7 @@ async fn converse(
         }
         let watching = matches!(request, Request::Watch(_));
         let (reply, mut answers) = mpsc::channel(ANSWERS_QUEUED);
-        if calls.send(Call { request, peer, reply }).await.is_err() {
+        if calls.send(Call { request, peer: peer.clone(), reply }).await.is_err() {
             return Ok(());
         }
         answer(stream, &mut answers, watching).await?;

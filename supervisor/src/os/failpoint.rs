@@ -4,6 +4,9 @@
 //! `SHIFTBOSS_TEST_FAILPOINT=NAME[:N]` makes the process kill itself with SIGKILL when it
 //! reaches the place of that name for the Nth time (1 when left out).
 
+/// The variable that tells a worker what [`is_lacking`].
+pub const WORKER_LACK_VARIABLE: &str = "SHIFTBOSS_TEST_CAGE_LACKS";
+
 /// The places, in the order of a job's life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
@@ -79,12 +82,45 @@ pub const fn reach(_: Place) {}
 #[inline]
 pub const fn reach_around(_: Place) {}
 
+/// Whether a test pretends that this host lacks what this word names:
+/// `SHIFTBOSS_TEST_LACK=user-ns,landlock`.
+#[cfg(debug_assertions)]
+#[must_use]
+pub fn is_lacking(word: &str) -> bool {
+    lacking().is_some_and(|words| words.split(',').any(|lack| lack == word))
+}
+
+/// The words of [`is_lacking`], for workers, which then lack the same.
+#[cfg(debug_assertions)]
+#[must_use]
+pub fn lacking() -> Option<String> {
+    std::env::var(armed::LACK_VARIABLE).ok()
+}
+
+/// False: this is no debug build.
+#[cfg(not(debug_assertions))]
+#[inline]
+#[must_use]
+pub const fn is_lacking(_: &str) -> bool {
+    false
+}
+
+/// None: this is no debug build.
+#[cfg(not(debug_assertions))]
+#[inline]
+#[must_use]
+pub const fn lacking() -> Option<String> {
+    None
+}
+
 #[cfg(debug_assertions)]
 mod armed {
     use super::Place;
     use rustix::process::{Signal, getpid, kill_process};
     use std::sync::OnceLock;
     use std::sync::atomic::{AtomicU32, Ordering};
+
+    pub(super) const LACK_VARIABLE: &str = "SHIFTBOSS_TEST_LACK";
 
     const VARIABLE: &str = "SHIFTBOSS_TEST_FAILPOINT";
 

@@ -1,15 +1,22 @@
 //! What this kernel offers to confine and limit programs, found out by trying.
 
+use super::cgroup::tree::{self, Offer};
+use super::cgroup::{Controller, Lack};
+use super::failpoint;
+use crate::policy::settings::require::Piece;
+use nix::errno::Errno;
+use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::wait::{WaitStatus, waitpid};
-use nix::unistd::{ForkResult, fork, getuid};
+use nix::unistd::{ForkResult, fork, getegid, geteuid};
 use std::fs;
-use std::path::{Path, PathBuf};
 
 /// One rung.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rung {
     /// What it is.
+    pub piece: Piece,
+    /// Its name for people.
     pub name: &'static str,
     /// Whether this host and user have it.
     pub offered: bool,
@@ -19,141 +26,230 @@ pub struct Rung {
     pub remedy: &'static str,
 }
 
-/// All rungs, the strongest first. Must be called while the process has one thread: it forks.
+/// Why nothing can be done about a kernel.
+const REMEDY_NAMESPACE: &str = "in a container its seccomp profile must allow unshare and mount \
+                                (docker: --security-opt seccomp=..., podman: --security-opt \
+                                unmask=ALL), in a unit RestrictNamespaces= must be unset";
+const REMEDY_USER_NAMESPACE: &str = "sysctl user.max_user_namespaces above 0; where there is one, \
+                                     kernel.unprivileged_userns_clone=1 (Debian) or \
+                                     kernel.apparmor_restrict_unprivileged_userns=0 (Ubuntu); in \
+                                     a container a seccomp profile that allows unshare and mount";
+/// All rungs: limits, then the ways to kill a tree, then walls, each the strongest first. Must be
+/// called while the process has one thread: it forks.
 #[must_use]
 pub fn probe() -> Vec<Rung> {
-    vec![
-        cgroup(),
-        controllers(),
-        user_namespace(),
-        pid_namespace(),
-        landlock(),
-        seccomp(),
-        pressure(),
-    ]
+    let controllers = [
+        (Piece::Memory, "memory limits (cgroup v2)", Controller::Memory),
+        (Piece::Cpu, "CPU limits (cgroup v2)", Controller::Cpu),
+        (Piece::Pids, "limits of processes (cgroup v2)", Controller::Pids),
+    ];
+    let offer = groups();
+    let mut rungs: Vec<Rung> = controllers.map(|one| controller(&offer, one)).into();
+    rungs.extend([pid_max(), process_limit(), group_kill(&offer)]);
+    rungs.extend(namespaces());
+    rungs.extend(landlock());
+    rungs.push(seccomp());
+    for rung in &mut rungs {
+        if failpoint::is_lacking(rung.piece.word()) {
+            rung.offered = false;
+            "a test wants that".clone_into(&mut rung.found);
+        }
+    }
+    rungs
 }
 
-/// Where the second version of the cgroup hierarchy is mounted.
-fn cgroup_mount() -> Option<PathBuf> {
-    let mounts = fs::read_to_string("/proc/self/mounts").ok()?;
-    mounts.lines().find_map(|line| {
-        let mut fields = line.split(' ');
-        let (_, place, kind) = (fields.next()?, fields.next()?, fields.next()?);
-        (kind == "cgroup2").then(|| PathBuf::from(place))
-    })
-}
-
-/// Our own folder in it.
-fn own_cgroup() -> Option<PathBuf> {
-    let mount = cgroup_mount()?;
-    let own = fs::read_to_string("/proc/self/cgroup").ok()?;
-    let path = own.lines().find_map(|line| line.strip_prefix("0::"))?;
-    Some(mount.join(path.trim_start_matches('/')))
-}
-
-fn cgroup() -> Rung {
-    let own = own_cgroup();
-    let writable = own.as_deref().is_some_and(|own| {
-        // A folder of a name that nobody else uses, removed at once.
-        let trial = own.join(format!("shiftboss-doctor-{}", std::process::id()));
-        let made = fs::create_dir(&trial).is_ok();
-        made && fs::remove_dir(&trial).is_ok()
-    });
-    Rung {
-        name: "cgroup v2, writable",
-        offered: writable,
-        found: own.map_or_else(|| "not mounted".to_owned(), |own| own.display().to_string()),
-        remedy: "run under systemd with Delegate=yes, or as root",
+/// How the tree of a job is ended for certain on a host with these rungs: the best of four ways.
+#[must_use]
+pub fn killing(rungs: &[Rung]) -> &'static str {
+    let has = |piece| rungs.iter().any(|rung| rung.piece == piece && rung.offered);
+    if has(Piece::GroupKill) {
+        "by its cgroup (cgroup.kill)"
+    } else if has(Piece::PidNs) {
+        "by its pid namespace: all of it ends with the first process"
+    } else {
+        "by its launcher and its session: a process that leaves both and clears its environment \
+         is found only while its worker's supervisor lives"
     }
 }
 
-fn controllers() -> Rung {
-    let file = own_cgroup().map(|own| own.join("cgroup.controllers"));
-    let list = file.and_then(|file| fs::read_to_string(file).ok()).unwrap_or_default();
-    let list = list.trim().to_owned();
-    let has = |name| list.split(' ').any(|one| one == name);
+/// What control groups offer here. The name is that of a group that nobody makes.
+fn groups() -> Offer {
+    tree::offer(&tree::find("shiftboss-doctor"))
+}
+
+fn group_kill(offer: &Offer) -> Rung {
+    rung(
+        Piece::GroupKill,
+        "kill, freeze and watch a tree by its cgroup",
+        offer,
+        offer.kill.as_ref(),
+    )
+}
+
+fn controller(offer: &Offer, (piece, name, controller): (Piece, &'static str, Controller)) -> Rung {
+    rung(piece, name, offer, offer.lack_of(controller))
+}
+
+fn rung(piece: Piece, name: &'static str, offer: &Offer, lack: Option<&Lack>) -> Rung {
+    let base = || offer.base.as_ref().map_or_else(String::new, |base| base.display().to_string());
     Rung {
-        name: "cgroup v2 controllers memory, cpu, pids",
-        offered: has("memory") && has("cpu") && has("pids"),
-        found: if list.is_empty() { "none".to_owned() } else { list.clone() },
-        remedy: "mount cgroup v2 alone (systemd.unified_cgroup_hierarchy=1) and delegate it",
+        piece,
+        name,
+        offered: lack.is_none(),
+        found: lack.map_or_else(base, |lack| lack.why.clone()),
+        remedy: lack.map_or("none is needed", |lack| lack.remedy),
     }
 }
 
-fn user_namespace() -> Rung {
-    let offered = in_child(|| unshare(CloneFlags::CLONE_NEWUSER).is_ok());
-    Rung {
-        name: "user namespaces",
-        offered,
-        found: format!("tried as user {}", getuid()),
-        remedy: "sysctl kernel.apparmor_restrict_unprivileged_userns=0 (Ubuntu), \
-                 user.max_user_namespaces above 0, or leave the container's seccomp profile",
+fn namespaces() -> Vec<Rung> {
+    let whole = [
+        (Piece::MountNs, "mount namespaces", CloneFlags::CLONE_NEWNS),
+        (Piece::PidNs, "pid namespaces", CloneFlags::CLONE_NEWPID),
+        (Piece::IpcNs, "IPC namespaces", CloneFlags::CLONE_NEWIPC),
+        (Piece::UtsNs, "host name namespaces", CloneFlags::CLONE_NEWUTS),
+        (Piece::CgroupNs, "cgroup namespaces", CloneFlags::CLONE_NEWCGROUP),
+        (Piece::NetNs, "network namespaces", CloneFlags::CLONE_NEWNET),
+    ];
+    let rung = |piece, name, tried: Result<(), Errno>, remedy| {
+        let user = geteuid();
+        let found = match tried {
+            Ok(()) => format!("tried as user {user}"),
+            Err(error) => format!("tried as user {user}: {error}"),
+        };
+        Rung { piece, name, offered: tried.is_ok(), found, remedy }
+    };
+    let user = in_child(own_user_namespace);
+    let mut rungs = vec![rung(Piece::UserNs, "user namespaces", user, REMEDY_USER_NAMESPACE)];
+    for (piece, name, flag) in whole {
+        let tried = in_child(|| {
+            // As the cage does it; root may still go without where that alone is refused.
+            if own_user_namespace().is_err() && !geteuid().is_root() {
+                return Err(Errno::EPERM);
+            }
+            unshare(flag)?;
+            if flag == CloneFlags::CLONE_NEWNS { try_mount() } else { Ok(()) }
+        });
+        rungs.push(rung(piece, name, tried, REMEDY_NAMESPACE));
     }
+    rungs
 }
 
-fn pid_namespace() -> Rung {
-    const ALL: CloneFlags =
-        CloneFlags::CLONE_NEWUSER.union(CloneFlags::CLONE_NEWPID).union(CloneFlags::CLONE_NEWNS);
-    let offered = in_child(|| unshare(ALL).is_ok());
-    Rung {
-        name: "pid and mount namespaces",
-        offered,
-        found: "tried together with a user namespace".to_owned(),
-        remedy: "as for user namespaces",
-    }
+/// Enters a user namespace in which this user is itself. Some distributions let it be made, and
+/// then give no capability in it: the maps cannot be written there.
+fn own_user_namespace() -> Result<(), Errno> {
+    let (uid, gid) = (geteuid(), getegid());
+    unshare(CloneFlags::CLONE_NEWUSER)?;
+    let write = |file: &str, text: String| {
+        fs::write(format!("/proc/self/{file}"), text)
+            .map_err(|error| error.raw_os_error().map_or(Errno::EIO, Errno::from_raw))
+    };
+    write("setgroups", "deny".to_owned())?;
+    write("uid_map", format!("{uid} {uid} 1"))?;
+    write("gid_map", format!("{gid} {gid} 1"))
 }
 
-fn landlock() -> Rung {
+/// A namespace of mounts is of use only where something can be mounted in it.
+fn try_mount() -> Result<(), Errno> {
+    let none: Option<&str> = None;
+    mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)?;
+    mount(Some("tmpfs"), "/tmp", Some("tmpfs"), MsFlags::MS_NOSUID | MsFlags::MS_NODEV, none)
+}
+
+fn landlock() -> [Rung; 2] {
     const VERSION: u32 = 1;
     #[expect(unsafe_code, reason = "no safe wrapper asks for the version alone")]
     // SAFETY: with this flag the kernel takes a null pointer and size 0 and only answers.
     let abi = unsafe {
         libc::syscall(libc::SYS_landlock_create_ruleset, std::ptr::null::<u8>(), 0usize, VERSION)
     };
-    Rung {
-        name: "Landlock",
-        offered: abi > 0,
-        found: if abi > 0 { format!("ABI {abi}") } else { "not in this kernel".to_owned() },
-        remedy: "a kernel of 5.13 or newer that boots with lsm=landlock,...",
-    }
+    let found = if abi > 0 { format!("ABI {abi}") } else { "not in force here".to_owned() };
+    [
+        Rung {
+            piece: Piece::Landlock,
+            name: "Landlock for files",
+            offered: abi > 0,
+            found: found.clone(),
+            remedy: "a kernel of 5.13 or newer that boots with lsm=landlock,...",
+        },
+        Rung {
+            piece: Piece::LandlockTcp,
+            name: "Landlock for TCP ports",
+            offered: abi >= 4,
+            found,
+            remedy: "a kernel of 6.7 or newer that boots with lsm=landlock,...; or network = \
+                     \"none\" or \"host\" for the type",
+        },
+    ]
 }
 
 fn seccomp() -> Rung {
     let path = "/proc/sys/kernel/seccomp/actions_avail";
     let actions = fs::read_to_string(path).unwrap_or_default();
+    let found = match actions.trim() {
+        "" => format!("{path} is missing"),
+        actions => actions.to_owned(),
+    };
     Rung {
+        piece: Piece::Seccomp,
         name: "seccomp filters",
-        offered: actions.contains("kill_process"),
-        found: actions.trim().to_owned(),
-        remedy: "a kernel with CONFIG_SECCOMP_FILTER",
+        offered: actions.split_whitespace().any(|action| action == "kill_process"),
+        found,
+        remedy: "a kernel of 4.14 or newer with CONFIG_SECCOMP_FILTER",
     }
 }
 
-fn pressure() -> Rung {
-    let offered = Path::new("/proc/pressure/cpu").exists();
+fn pid_max() -> Rung {
+    let release = rustix::system::uname().release().to_string_lossy().into_owned();
+    let mut numbers = release.split(|sign: char| !sign.is_ascii_digit());
+    let mut number = || numbers.next().and_then(|text| text.parse::<u32>().ok());
+    // Before, the file is one for the whole host, and writing it would change the host.
+    let is_own =
+        matches!((number(), number()), (Some(major), Some(minor)) if (major, minor) >= (6, 14));
     Rung {
-        name: "pressure stall information",
-        offered,
-        found: if offered { "/proc/pressure".to_owned() } else { "missing".to_owned() },
-        remedy: "boot with psi=1",
+        piece: Piece::PidMax,
+        name: "limit of processes by a pid namespace (kernel.pid_max)",
+        offered: is_own,
+        found: format!("kernel {release}"),
+        remedy: "a kernel of 6.14 or newer",
+    }
+}
+
+fn process_limit() -> Rung {
+    let user = geteuid();
+    Rung {
+        piece: Piece::ProcessLimit,
+        name: "limit of processes by RLIMIT_NPROC",
+        offered: !user.is_root(),
+        found: if user.is_root() {
+            "it does not bind root".to_owned()
+        } else {
+            format!("it binds user {user}")
+        },
+        remedy: "run the supervisor as a user of its own",
     }
 }
 
 /// Runs `attempt` in a child, so that what it does to itself ends with it.
-fn in_child(attempt: fn() -> bool) -> bool {
+fn in_child(attempt: impl FnOnce() -> Result<(), Errno>) -> Result<(), Errno> {
+    /// Exit code of a child whose error has a number that fits no exit code.
+    const OTHER: i32 = 255;
     #[expect(unsafe_code, reason = "what is tried cannot be undone in this process")]
     // SAFETY: the caller has one thread, so no lock can be held by another in the child; the
-    // child makes one system call and ends without running destructors.
+    // child makes a few system calls and ends without running destructors.
     match unsafe { fork() } {
         Ok(ForkResult::Child) => {
-            let code = i32::from(!attempt());
+            let code = attempt().map_or_else(|error| (error as i32).clamp(1, OTHER), |()| 0);
             // SAFETY: ends the child at once, as it must.
             unsafe { libc::_exit(code) }
         }
-        Ok(ForkResult::Parent { child }) => {
-            matches!(waitpid(child, None), Ok(WaitStatus::Exited(_, 0)))
-        }
-        Err(_) => false,
+        Ok(ForkResult::Parent { child }) => match waitpid(child, None) {
+            Ok(WaitStatus::Exited(_, 0)) => Ok(()),
+            Ok(WaitStatus::Exited(_, code)) => Err(Errno::from_raw(code)),
+            // A filter that kills whoever tries.
+            Ok(_) => Err(Errno::EPERM),
+            Err(error) => Err(error),
+        },
+        Err(error) => Err(error),
     }
 }
 
@@ -163,9 +259,38 @@ mod tests {
 
     #[test]
     fn every_rung_says_what_was_found_and_what_would_help() {
-        for rung in [cgroup(), controllers(), landlock(), seccomp(), pressure()] {
+        // Each test runs in a process of its own, whose other thread only waits.
+        let rungs = probe();
+        for rung in &rungs {
             assert!(!rung.found.is_empty(), "{rung:?}");
             assert!(!rung.remedy.is_empty(), "{rung:?}");
         }
+        let mut pieces: Vec<_> = rungs.iter().map(|rung| rung.piece).collect();
+        pieces.sort_unstable();
+        pieces.dedup();
+        assert_eq!(pieces.len(), rungs.len(), "each piece is told once");
+        let process_limit = rungs.iter().find(|rung| rung.piece == Piece::ProcessLimit);
+        assert_eq!(process_limit.map(|rung| rung.offered), Some(!geteuid().is_root()));
+    }
+
+    #[test]
+    fn what_is_tried_in_a_child_is_told_and_ends_with_it() {
+        assert_eq!(in_child(|| Ok(())), Ok(()));
+        assert_eq!(in_child(|| Err(Errno::ENOSPC)), Err(Errno::ENOSPC));
+        let killed = in_child(|| {
+            let _ = nix::sys::signal::raise(nix::sys::signal::Signal::SIGKILL);
+            Ok(())
+        });
+        assert_eq!(killed, Err(Errno::EPERM));
+    }
+
+    #[test]
+    fn trees_are_killed_in_the_best_way_that_there_is() {
+        let rung =
+            |piece, offered| Rung { piece, name: "", offered, found: String::new(), remedy: "" };
+        let best = |kill, pid| killing(&[rung(Piece::GroupKill, kill), rung(Piece::PidNs, pid)]);
+        assert!(best(true, true).contains("cgroup.kill"));
+        assert!(best(false, true).contains("pid namespace"));
+        assert!(best(false, false).contains("session"));
     }
 }

@@ -18,6 +18,15 @@ pub enum Op {
     Move(Vec<FencedMove>),
     /// Latest progress of running jobs; not synced, may be lost by a crash.
     Progress(Vec<ProgressRow>),
+    /// What confines the programs of a running attempt; not synced.
+    Confined {
+        /// The job.
+        job: JobId,
+        /// Its attempt: the fence.
+        attempt: Attempt,
+        /// As [`shiftboss_protocol::confine::InForce`] tells it.
+        confinement: String,
+    },
     /// Store a checkpoint behind its fence, durable: answered by [`Event::CheckpointStored`].
     Checkpoint {
         /// The job.
@@ -71,6 +80,7 @@ impl std::fmt::Debug for Op {
             Self::Take(_) => "Take",
             Self::Move(_) => "Move",
             Self::Progress(_) => "Progress",
+            Self::Confined { .. } => "Confined",
             Self::Checkpoint { .. } => "Checkpoint",
             Self::Cancel(..) => "Cancel",
             Self::Retry(..) => "Retry",

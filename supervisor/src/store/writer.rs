@@ -291,6 +291,7 @@ impl Writer {
             | Op::Take(_)
             | Op::Move(_)
             | Op::Progress(_)
+            | Op::Confined { .. }
             | Op::Checkpoint { .. }
             | Op::Cancel(..)
             | Op::Retry(..)

@@ -1,10 +1,12 @@
 //! Workers that misbehave, one way per job type: `exits`, `silent`, `version`, `garbage`,
-//! `huge`, `liar`, `hangs`, `twice`, `deaf`; and when they lose their supervisor `forger`, `claimer`,
+//! `huge`, `liar`, `hangs`, `twice`, `deaf`, `caller`; and when they lose their supervisor `forger`, `claimer`,
 //! `sharer` and `newer`.
 
 use interprocess::local_socket::traits::Stream as _;
 use interprocess::local_socket::{GenericFilePath, Stream, ToFsName};
 use nix::sys::signal::{SigSet, Signal};
+use shiftboss_protocol::PROTOCOL_VERSION;
+use shiftboss_protocol::control::{Greeting, Request, Response};
 use shiftboss_protocol::frame;
 use shiftboss_protocol::job::{Attempt, JobId, Outcome, Usage};
 use shiftboss_protocol::message::{Assignment, Hello, Ready, SupervisorMessage, WorkerMessage};
@@ -25,6 +27,11 @@ fn main() -> ExitCode {
         args[at + 1].clone()
     };
     let kind = value("--type");
+    if kind == "asks" {
+        let answer = format!("{:?}", ask(&value("--socket")));
+        let _ = std::io::stdout().write_all(answer.as_bytes());
+        return ExitCode::SUCCESS;
+    }
     if kind == "exits" {
         let _ = std::io::stderr().write_all(b"no model found in /models\n");
         return ExitCode::from(7);
@@ -53,6 +60,27 @@ fn main() -> ExitCode {
         odd.come_back();
     }
     ExitCode::SUCCESS
+}
+
+/// Asks what only a client may ask, as a process that this one has started, whose parent is gone:
+/// what it is answered comes back on its standard output.
+fn call(control: &str) -> String {
+    let own = std::env::current_exe().expect("this program");
+    let script = format!("{} --type asks --socket {control} & wait", own.display());
+    let output = std::process::Command::new("sh").args(["-c", &script]).output();
+    let output = output.expect("sh runs");
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+fn ask(control: &str) -> std::io::Result<Response> {
+    let stream = Stream::connect(control.to_fs_name::<GenericFilePath>()?)?;
+    let program = "odd-worker".to_owned();
+    let greeting = Greeting { protocol: PROTOCOL_VERSION, program };
+    frame::write(&mut &stream, &greeting).map_err(std::io::Error::other)?;
+    let _: Option<Greeting> = frame::read(&mut &stream).map_err(std::io::Error::other)?;
+    frame::write(&mut &stream, &Request::Drain).map_err(std::io::Error::other)?;
+    let answer = frame::read(&mut &stream).map_err(std::io::Error::other)?;
+    answer.ok_or_else(|| std::io::Error::other("no answer"))
 }
 
 fn say(stream: &Stream, message: &WorkerMessage) {
@@ -87,7 +115,12 @@ impl Odd {
         if hear(stream).is_none() || self.kind == "version" {
             return;
         }
-        say(stream, &WorkerMessage::Ready(Ready::default()));
+        let mut ready = Ready::default();
+        if self.kind == "caller" {
+            let control = self.socket.replace("w/worker.sock", "control.sock");
+            ready.abilities = vec![format!("itself {:?}", ask(&control)), call(&control)];
+        }
+        say(stream, &WorkerMessage::Ready(ready));
         let Some(SupervisorMessage::Assign { jobs }) = hear(stream) else { return };
         let mut raw = stream;
         match self.kind.as_str() {

@@ -61,6 +61,7 @@ fn say_again(
     for (attempt, _) in &mut *held {
         attempt.adopt(owner);
         attempt.say_launchers(&mut frames);
+        attempt.say_confinement(&mut frames);
     }
     for (attempt, finished) in &*held {
         if let Some(finished) = finished {

@@ -46,7 +46,8 @@ fn borrow(number: RawFd) -> BorrowedFd<'static> {
     }
 }
 
-fn close_on_exec() -> io::Result<()> {
+/// Marks every descriptor above the standard streams as one that no program inherits.
+pub(super) fn close_on_exec() -> io::Result<()> {
     close_range(libc::CLOSE_RANGE_CLOEXEC)
 }
 

@@ -4,8 +4,9 @@ mod ending;
 mod progress;
 
 use crate::attempt::{AttemptContext, Job};
+use crate::launcher::is_system;
 use crate::path::{check_read, check_write, parse_path};
-use crate::program::{Program, run_program};
+use crate::program::{self, Place, Program, run_program};
 use crate::workload::{Workload, parse_payload};
 use progress::Watcher;
 use serde::Deserialize;
@@ -13,6 +14,7 @@ use serde_json::Value;
 use shiftboss_protocol::job::{Cause, Failure};
 use shiftboss_protocol::message::Settings;
 use std::collections::BTreeMap;
+use std::io;
 use std::path::PathBuf;
 
 /// Runs the program that the payload names.
@@ -40,6 +42,10 @@ impl Workload for Command {
         "command"
     }
 
+    fn starts_programs(&self) -> bool {
+        true
+    }
+
     fn set_up(&self, _settings: &Settings) -> Result<Vec<String>, String> {
         Ok(Vec::new())
     }
@@ -47,12 +53,14 @@ impl Workload for Command {
     fn run(&self, job: &Job, context: &AttemptContext) -> Result<Value, Failure> {
         let payload: Payload = parse_payload(job)?;
         check_words(&payload)?;
-        check_paths(context.settings(), &payload)?;
+        let (read, write) = read_paths(context.settings(), &payload)?;
         let mut watcher = Watcher::new(payload.progress.as_ref(), context.clone())?;
         let program = Program {
             cwd: read_cwd(context.settings(), payload.cwd.as_deref())?,
             argv: payload.argv.into_iter().map(Into::into).collect(),
             env: payload.env.into_iter().map(|(name, value)| (name.into(), value.into())).collect(),
+            read,
+            write,
             stdin: payload.stdin.map(String::into_bytes),
             log_name: Some("command".to_owned()),
             ..Program::default()
@@ -89,16 +97,47 @@ fn check_words(payload: &Payload) -> Result<(), Failure> {
     Ok(())
 }
 
-fn check_paths(settings: &Settings, payload: &Payload) -> Result<(), Failure> {
+/// What the program is shown. A folder to be written is made where its parent exists, as for
+/// every output.
+fn read_paths(settings: &Settings, payload: &Payload) -> Result<(Vec<Place>, Vec<Place>), Failure> {
+    let (mut read, mut write) = (Vec::new(), Vec::new());
     for (at, text) in payload.read.iter().enumerate() {
         let field = format!("read[{at}]");
-        check_read(settings, &field, &parse_path(&field, text)?)?;
+        let named = parse_path(&field, text)?;
+        read.push(Place::checked(&named, &check_read(settings, &field, &named)?));
     }
     for (at, text) in payload.write.iter().enumerate() {
         let field = format!("write[{at}]");
-        check_write(settings, &field, &parse_path(&field, text)?)?;
+        let named = parse_path(&field, text)?;
+        let real = check_write(settings, &field, &named)?;
+        match std::fs::create_dir(&real) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                return Err(refuse(&field, &format!("cannot be made: {error}")));
+            }
+            _ => {}
+        }
+        write.push(Place::checked(&named, &real));
     }
-    Ok(())
+    if let Some(named) = find_program(payload) {
+        let is_shown = |place: &Place| named.starts_with(&place.named);
+        if !is_system(&named) && !read.iter().chain(&write).any(is_shown) {
+            read.push(Place::checked(&named, &check_read(settings, "argv[0]", &named)?));
+        }
+    }
+    Ok((read, write))
+}
+
+/// The program itself, where the payload or a link of the system's names one that is not the
+/// system's: no more than the type may read. One that does not exist is told when it is started.
+fn find_program(payload: &Payload) -> Option<PathBuf> {
+    let name = payload.argv.first()?;
+    if name.contains('/') {
+        return Some(PathBuf::from(name)).filter(|path| path.is_absolute() && path.exists());
+    }
+    let path = payload.env.get("PATH").map_or(program::PATH, String::as_str);
+    let folders = std::env::split_paths(path).filter(|folder| folder.is_absolute());
+    let found = folders.map(|folder| folder.join(name)).find(|path| path.is_file())?;
+    if is_system(&found) { found.canonicalize().ok() } else { Some(found) }
 }
 
 /// A program may work where it may read or write.

@@ -1,24 +1,29 @@
 //! The worker processes: spawned, recognised when they connect, heard ([`hear`]), seen gone
-//! ([`dying`]); and taken over from a supervisor before us ([`recovery`]), by what it put on
-//! record ([`record`]) and what its workers wrote down ([`outcomes`]).
+//! ([`dying`]), held in control groups ([`slots`]); and taken over from a supervisor before us
+//! ([`recovery`]), by what it put on record ([`record`]) and what its workers wrote down
+//! ([`outcomes`]).
 
 mod age;
 mod dying;
 mod hear;
+mod memory;
 mod outcomes;
 mod record;
 pub(in crate::daemon) mod recovery;
+pub(in crate::daemon) mod slots;
 
 use super::Daemon;
 use super::carry::PendingTake;
 use super::inputs::Input;
-use crate::config::Config;
+use crate::config::{Config, JobType};
 use crate::link::worker::{ConnectionId, Outbox};
+use crate::os::cgroup::slot::Slot;
+use crate::os::cgroup::tree::Tree;
 use crate::os::failpoint::{self, Place};
 use crate::os::host::{self, random_bytes};
 use crate::os::lock;
 use crate::os::process::spawn::{self, LOCK_FD, TOKEN_FD};
-use crate::os::process::{Process, facts, leftovers};
+use crate::os::process::{Process, facts, leftovers, peer};
 use crate::os::readiness::Readiness;
 use crate::policy::claim::{TakenJob, WorkerId};
 use crate::policy::crew::{FoundRun, Survivor};
@@ -26,11 +31,13 @@ use crate::policy::event::{Event, Exit};
 use crate::store::OwnedJob;
 use age::WorkerAge;
 use dying::Dying;
+use memory::Looking;
 use record::{Launcher, WorkerRecord};
 use recovery::{Living, Recovery, Written};
 use sha2::{Digest, Sha256};
 use shiftboss_protocol::job::{Attempt, JobId};
 use shiftboss_protocol::message::{Hello, SupervisorMessage, TOKEN_BYTES};
+use slots::{Bounds, Groups, Throttling};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::File;
 use std::os::fd::AsFd;
@@ -56,6 +63,12 @@ pub(super) struct Fleet {
     written: HashMap<(JobId, Attempt), PathBuf>,
     record_dir: PathBuf,
     boot_id: String,
+    groups: Groups,
+    throttling: Throttling,
+    looking: Looking,
+    /// Groups of workers that are gone, which the kernel has not let go yet.
+    unremoved: Vec<Slot>,
+    own_group: Option<String>,
     /// Part of every file name, so that workers of supervisors before us keep theirs.
     mark: String,
 }
@@ -69,6 +82,8 @@ struct WorkerProcess {
     next_hello: Option<(ConnectionId, Hello, Outbox)>,
     /// It was welcomed once, by us or by a supervisor before us.
     was_welcome: bool,
+    /// Its cgroup, known when it is welcomed.
+    group: Option<String>,
     /// Whether we can wait for it, and get its orphans.
     is_child: bool,
     /// Instances under which its programs were started.
@@ -78,6 +93,7 @@ struct WorkerProcess {
     output: File,
     lock: PathBuf,
     record: PathBuf,
+    bounds: Bounds,
 }
 
 /// What is stored of a token: a hash says nothing to whoever reads it.
@@ -87,7 +103,7 @@ fn hash_of(token: &[u8; TOKEN_BYTES]) -> [u8; 32] {
 
 impl Fleet {
     /// A fleet without workers, of the instance with this id.
-    pub(super) fn new(config: &Config, instance: &str) -> Self {
+    pub(super) fn new(config: &Config, instance: &str, groups: Groups) -> Self {
         Self {
             processes: BTreeMap::new(),
             by_pid: HashMap::new(),
@@ -98,6 +114,11 @@ impl Fleet {
             written: HashMap::new(),
             record_dir: super::start::record_dir(config, &config.instance),
             boot_id: host::boot_id(),
+            groups,
+            throttling: Throttling::default(),
+            looking: Looking::default(),
+            unremoved: Vec::new(),
+            own_group: peer::group(std::process::id()),
             mark: instance.rsplit('-').next().unwrap_or(instance).to_owned(),
         }
     }
@@ -132,7 +153,47 @@ impl Fleet {
     pub(super) fn kill(&self, worker: WorkerId) {
         if let Some(one) = self.processes.get(&worker) {
             one.process.kill();
+            if let Some(slot) = &one.bounds.slot {
+                slot.kill();
+            }
         }
+    }
+
+    fn throttled_us(&self, worker: WorkerId) -> Option<u64> {
+        self.processes.get(&worker)?.bounds.slot.as_ref()?.throttled_us()
+    }
+
+    /// Removes the groups of workers that are gone, as far as the kernel lets them go.
+    fn remove_slots(&mut self) {
+        self.unremoved.retain(|slot| slot.remove().is_err());
+    }
+
+    /// Our groups, for a thread that looks after a neighbour's.
+    pub(super) fn tree(&self) -> Option<Tree> {
+        self.groups.as_ref().ok().cloned()
+    }
+
+    /// Nothing of ours runs any more: our group goes too.
+    pub(super) fn dismantle(&mut self) {
+        self.remove_slots();
+        if let Ok(tree) = &self.groups {
+            tree.dismantle();
+        }
+    }
+
+    /// True for the process id of a worker that has not been reaped.
+    pub(super) fn is_worker(&self, pid: u32) -> bool {
+        self.by_pid.contains_key(&pid)
+    }
+
+    /// The cgroup of this process.
+    pub(super) fn own_group(&self) -> Option<&str> {
+        self.own_group.as_deref()
+    }
+
+    /// The cgroups of all workers that were welcomed.
+    pub(super) fn groups(&self) -> impl Iterator<Item = &str> {
+        self.processes.values().filter_map(|one| one.group.as_deref())
     }
 
     /// Process ids of all workers that have not been reaped.
@@ -141,7 +202,8 @@ impl Fleet {
     }
 
     pub(super) fn next_look(&self) -> Option<Instant> {
-        self.dying.values().map(|one| one.next_look).min()
+        let dying = self.dying.values().map(|one| one.next_look);
+        dying.chain(self.looking.next()).min()
     }
 }
 
@@ -170,7 +232,7 @@ impl Daemon {
         let program = find_program(self.config.worker_of(job_type))?;
         let output = self.worker_output(job_type, slot)?;
         let name = format!("{}.{worker}", self.fleet.mark);
-        let lock = super::start::worker_dir(&self.config).join(format!("{name}.lock"));
+        let lock = super::start::lock_dir(&self.config).join(format!("{name}.lock"));
         let held = self.worker_lock(worker, &lock)?;
         let token: [u8; TOKEN_BYTES] = random_bytes();
         let socket = super::start::worker_socket(&self.config);
@@ -188,9 +250,14 @@ impl Daemon {
             "LANG=C.UTF-8".to_owned(),
             format!("{}={}", leftovers::OWNER_VARIABLE, self.instance),
         ];
+        let lacking = failpoint::lacking();
+        env.extend(lacking.map(|words| format!("{}={words}", failpoint::WORKER_LACK_VARIABLE)));
         if let Some(one) = self.config.types.get(job_type) {
             env.extend(one.env.0.iter().map(|(name, value)| format!("{name}={value}")));
         }
+        let unknown = JobType::of_workload(job_type, 1);
+        let configured = self.config.types.get(job_type).unwrap_or(&unknown);
+        let mut bounds = Bounds::make(&self.fleet.groups, configured, (job_type, slot))?;
         let process = spawn::spawn(&spawn::Command {
             program: &program,
             args: &args,
@@ -199,12 +266,17 @@ impl Daemon {
             lock: held.file().as_fd(),
             output: output.as_fd(),
         })?;
+        if let Err(reason) = bounds.take_in(configured, &process) {
+            process.kill();
+            return Err(reason.into());
+        }
         failpoint::reach(Place::Spawned);
         // The worker has its copy of the lock now; ours ends here, so that the lock ends with it.
         drop(held);
         let token_sha256 = hash_of(&token);
         let record = record::worker_path(&self.fleet.record_dir, &name);
-        self.put_on_record(&record, &lock, &process, token_sha256, (job_type, slot));
+        let group = bounds.slot.as_ref();
+        self.put_on_record(&record, (&lock, group), &process, token_sha256, (job_type, slot));
         Ok(WorkerProcess {
             process,
             token_sha256,
@@ -212,12 +284,14 @@ impl Daemon {
             connection: None,
             next_hello: None,
             was_welcome: false,
+            group: None,
             is_child: true,
             owners: BTreeSet::from([self.instance.clone()]),
             launchers: BTreeMap::new(),
             output,
             lock,
             record,
+            bounds,
         })
     }
 
@@ -225,7 +299,7 @@ impl Daemon {
     fn put_on_record(
         &self,
         path: &Path,
-        lock: &Path,
+        (lock, group): (&Path, Option<&Slot>),
         process: &Process,
         token_sha256: [u8; 32],
         (job_type, slot): (&str, u32),
@@ -247,6 +321,7 @@ impl Daemon {
             started_ms: self.clock.now().unix_ms,
             owners: BTreeSet::from([self.instance.clone()]),
             lock: lock.to_owned(),
+            group: group.map(|slot| slot.dir().to_owned()),
         };
         if let Err(error) = record.write(path) {
             tracing::warn!(
@@ -272,7 +347,7 @@ impl Daemon {
     }
 
     fn take_over_worker(&mut self, one: Living) {
-        let Living { process, mut record, record_path, jobs, launchers, owners } = one;
+        let Living { process, mut record, record_path, jobs, launchers, owners, slot } = one;
         // On record before it is welcomed: from then on its programs carry our name.
         record.owners.extend(owners.iter().cloned().chain([self.instance.clone()]));
         if let Err(error) = record.write(&record_path) {
@@ -305,11 +380,13 @@ impl Daemon {
             connection: None,
             next_hello: None,
             was_welcome: true,
+            group: None,
             owners,
             launchers,
             output,
             lock: record.lock,
             record: record_path,
+            bounds: Bounds::found(slot, self.config.types.get(&record.job_type)),
         };
         self.fleet.by_pid.insert(pid, worker);
         self.announce_end(worker, &found.process);

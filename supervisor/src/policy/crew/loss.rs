@@ -8,15 +8,21 @@ use crate::policy::claim::WorkerId;
 use crate::policy::event::{Action, Exit, Notice};
 use crate::policy::restart::{Blame, Breaker, Ending};
 use crate::policy::time::Now;
-use shiftboss_protocol::job::JobId;
+use shiftboss_protocol::job::{Cause, JobId};
 use shiftboss_protocol::message::StopReason;
 use std::time::Duration;
+
+/// The signal by which the kernel ends a sealed worker that makes a forbidden system call
+/// (signal(7), the same on every architecture that we run on).
+const SIGSYS: i32 = 31;
 
 /// What a death was.
 #[derive(Clone, Debug)]
 pub(super) struct Loss {
     kind: Kind,
     ending: Ending,
+    /// It exceeded its memory limit.
+    out_of_memory: bool,
     /// A sentence for people.
     pub(super) what: String,
 }
@@ -42,8 +48,10 @@ enum Kind {
 pub(super) enum Verdict {
     /// It goes back, nothing is counted.
     Innocent(String),
-    /// It was alone: a crash is counted.
-    Culprit(String),
+    /// It was alone: a crash is counted, for this cause.
+    Culprit(Cause, String),
+    /// It was alone and used more memory than its slot may have: that is a failure of its own.
+    OutOfMemory(String),
     /// It was being stopped for this reason, and is stopped now.
     Stopped(StopReason, String),
 }
@@ -54,7 +62,14 @@ impl Loss {
             return Verdict::Stopped(reason, self.what.clone());
         }
         match self.kind {
-            Kind::Alone(culprit) if culprit == job => Verdict::Culprit(self.what.clone()),
+            Kind::Alone(culprit) if culprit == job && self.out_of_memory => {
+                Verdict::OutOfMemory(self.what.clone())
+            }
+            Kind::Alone(culprit) if culprit == job => {
+                let is_forbidden = self.ending == Ending::Signal(SIGSYS);
+                let cause = if is_forbidden { Cause::ForbiddenSyscall } else { Cause::Crash };
+                Verdict::Culprit(cause, self.what.clone())
+            }
             Kind::Dismissed
             | Kind::Empty
             | Kind::Alone(_)
@@ -81,7 +96,8 @@ impl Crew {
             (None, Some(job), None) => Kind::Alone(*job),
             (None, Some(_), Some(_)) => Kind::Shared,
         };
-        Loss { kind, ending: ending_of(one, exit), what }
+        let out_of_memory = exit.out_of_memory.is_some() || one.out_of_memory.is_some();
+        Loss { kind, ending: ending_of(one, exit), out_of_memory, what }
     }
 
     /// Writes the death into the type's books and tells the log.
@@ -186,10 +202,15 @@ fn ending_of(one: &Worker, exit: &Exit) -> Ending {
 fn sentence(one: &Worker, worker: WorkerId, exit: &Exit) -> String {
     let pid = one.pid.map_or_else(String::new, |pid| format!(" (pid {pid})"));
     let how = match (exit.signal, exit.code) {
+        (Some(SIGSYS), _) => "was ended by the kernel for a forbidden system call".to_owned(),
         (Some(signal), _) => format!("was ended by signal {signal}"),
         (None, Some(code)) => format!("exited with code {code}"),
         (None, None) => "ended".to_owned(),
     };
+    let exceeded = exit.out_of_memory.as_ref().or(one.out_of_memory.as_ref());
+    if let Some(exceeded) = exceeded {
+        return format!("worker {worker}{pid} {exceeded} and was killed");
+    }
     let why = one.end_cause.as_deref().map_or_else(String::new, |cause| format!(": {cause}"));
     let words = if exit.last_words.is_empty() {
         String::new()

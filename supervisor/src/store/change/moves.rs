@@ -8,6 +8,7 @@ use crate::store::connection::Db;
 use crate::store::error::Error;
 use crate::store::op::{AttemptRecord, FencedMove, Move, Moved, ProgressRow};
 use rusqlite::OptionalExtension;
+use shiftboss_protocol::confine::TEXT_BYTES_MAX;
 use shiftboss_protocol::job::{Attempt, Cause, JobId};
 
 /// Longest note of a progress report, in bytes.
@@ -124,6 +125,25 @@ pub(in crate::store) fn progress(db: &Db, owner: &str, rows: &[ProgressRow]) -> 
     write().during(db, "store progress")
 }
 
+/// What confines the programs of an attempt; nothing happens when its fence is broken.
+pub(in crate::store) fn confined(
+    db: &Db,
+    owner: &str,
+    (job, attempt): (JobId, Attempt),
+    confinement: &str,
+) -> Result<(), Error> {
+    let write = || {
+        let mut statement = db.statement(
+            "UPDATE {p}attempts SET confinement = ?4
+             WHERE job_id = ?1 AND attempt = ?2 AND EXISTS (SELECT 1 FROM {p}jobs
+               WHERE id = ?1 AND state = 'running' AND attempt = ?2 AND owner = ?3)",
+        )?;
+        let text = bounded(confinement, TEXT_BYTES_MAX);
+        statement.execute((job.0, attempt.0, owner, text)).map(drop)
+    };
+    write().during(db, "store the confinement of an attempt")
+}
+
 /// Stores a checkpoint; false when the fence did not hold.
 pub(in crate::store) fn checkpoint(
     db: &Db,
@@ -191,12 +211,13 @@ fn close_attempt(
     one: &FencedMove,
     (outcome, cause, error): Ending<'_>,
 ) -> rusqlite::Result<usize> {
-    let AttemptRecord { cause: own, exit_code, signal, usage, error: _ } = &one.record;
+    let AttemptRecord { cause: own, exit_code, signal, usage, throttled_ms, error: _ } =
+        &one.record;
     let cause = own.or(cause).map(Cause::as_str);
     let signed = |number: Option<u64>| number.map(|one| i64::try_from(one).unwrap_or(i64::MAX));
     db.statement(
         "UPDATE {p}attempts SET ended_at = ?3, outcome = ?4, cause = ?5, exit_code = ?6,
-           signal = ?7, cpu_ms = ?8, memory_peak = ?9, error = ?10
+           signal = ?7, cpu_ms = ?8, memory_peak = ?9, error = ?10, throttled_ms = ?11
          WHERE job_id = ?1 AND attempt = ?2 AND ended_at IS NULL",
     )?
     .execute((
@@ -210,6 +231,7 @@ fn close_attempt(
         signed(usage.cpu_ms),
         signed(usage.memory_peak_bytes),
         error,
+        signed(*throttled_ms),
     ))
 }
 

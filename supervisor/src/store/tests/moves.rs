@@ -6,6 +6,7 @@ use shiftboss_protocol::job::{Attempt, Cause, Usage};
 
 fn record(error: &str) -> AttemptRecord {
     AttemptRecord {
+        throttled_ms: Some(250),
         cause: Some(Cause::ExitCode),
         exit_code: Some(3),
         signal: None,
@@ -164,6 +165,24 @@ fn progress_and_checkpoints_are_fenced() {
     assert_eq!(taken.jobs[0].attempt, Attempt(2));
     assert_eq!(parcels[0].checkpoint.as_deref(), Some(&b"abc"[..]));
     assert_eq!(rig.job(job.job)["progress"], Value::Null);
+}
+
+#[test]
+fn what_confines_an_attempt_is_stored_behind_the_fence() {
+    let rig = Rig::new();
+    rig.enqueue(vec![new_job("a")]);
+    let job = rig.claim();
+    let tell = |attempt, text: &str| {
+        let (job, confinement) = (job.job, text.to_owned());
+        rig.handle.send(Op::Confined { job, attempt, confinement });
+    };
+    tell(job.attempt, "seccomp");
+    tell(Attempt(9), "stale");
+    rig.apply(vec![fenced(&job, Move::GiveBack)]);
+    assert_eq!(rig.attempts(job.job)[0]["confinement"], "seccomp");
+    tell(job.attempt, "late");
+    rig.take(look(now_ms(), 1));
+    assert_eq!(rig.attempts(job.job)[0]["confinement"], "seccomp");
 }
 
 #[test]

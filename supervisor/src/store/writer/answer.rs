@@ -39,6 +39,9 @@ impl Answer {
             Op::Take(request) => (answer.taken, answer.parcels) = take::take(db, us, request)?,
             Op::Move(moves) => answer.moved = moves::apply(db, us, moves)?,
             Op::Progress(rows) => moves::progress(db, us, rows)?,
+            Op::Confined { job, attempt, confinement } => {
+                moves::confined(db, us, (*job, *attempt), confinement)?;
+            }
             Op::Checkpoint { job, attempt, data } => {
                 answer.is_stale = !moves::checkpoint(db, us, (*job, *attempt), data)?;
             }
@@ -126,7 +129,7 @@ impl Writer {
             }
             Op::Pause { reply, .. } => reply(Ok(())),
             Op::Prune { .. } => self.send(Event::Pruned(answer.jobs)),
-            Op::Progress(_) | Op::Touched | Op::Stop => {}
+            Op::Progress(_) | Op::Confined { .. } | Op::Touched | Op::Stop => {}
         }
     }
 
@@ -154,6 +157,9 @@ impl Writer {
                 self.deferred.push((Instant::now() + DEFERRED_WAIT, op));
             }
             Op::Progress(_) => tracing::warn!(reason, "progress was not stored"),
+            Op::Confined { job, .. } => {
+                tracing::warn!(reason, job = job.0, "the confinement was not stored");
+            }
             Op::Prune { .. } => {
                 tracing::error!(reason, "cannot delete old jobs, trying again at the next time");
                 self.send(Event::Pruned(Vec::new()));
@@ -170,6 +176,7 @@ pub(super) fn is_request(op: &Op) -> bool {
         Op::Take(_)
         | Op::Move(_)
         | Op::Progress(_)
+        | Op::Confined { .. }
         | Op::Checkpoint { .. }
         | Op::Adopt(..)
         | Op::Rescue(..)
@@ -190,6 +197,7 @@ pub(super) fn give_up(op: &mut Op, error: Error) {
         Op::Take(_)
         | Op::Move(_)
         | Op::Progress(_)
+        | Op::Confined { .. }
         | Op::Checkpoint { .. }
         | Op::Adopt(..)
         | Op::Rescue(..)
@@ -223,6 +231,11 @@ pub(super) fn refuse(op: Op) {
                 "checkpoint was not stored before the stop: its worker keeps it"
             );
         }
-        Op::Take(_) | Op::Progress(_) | Op::Prune { .. } | Op::Touched | Op::Stop => {}
+        Op::Take(_)
+        | Op::Progress(_)
+        | Op::Confined { .. }
+        | Op::Prune { .. }
+        | Op::Touched
+        | Op::Stop => {}
     }
 }

@@ -233,6 +233,11 @@ fn needs_sync(op: &Op) -> bool {
         | Op::Pause { .. } => true,
         Op::Take(request) => take::may_sync(request),
         // Undone, they are done again. `Touched` and `Stop` are never queued.
-        Op::Progress(_) | Op::Rescue(..) | Op::Prune { .. } | Op::Touched | Op::Stop => false,
+        Op::Progress(_)
+        | Op::Confined { .. }
+        | Op::Rescue(..)
+        | Op::Prune { .. }
+        | Op::Touched
+        | Op::Stop => false,
     }
 }

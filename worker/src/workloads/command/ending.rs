@@ -77,6 +77,7 @@ mod tests {
             cpu: Duration::from_millis(5),
             stderr_tail: (0..30).map(|line| format!("line {line}\n")).collect(),
             stdout_tail: "done".into(),
+            confinement: String::new(),
         }
     }
 

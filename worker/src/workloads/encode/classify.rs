@@ -221,6 +221,7 @@ mod tests {
             cpu: Duration::from_secs(1),
             stderr_tail: String::new(),
             stdout_tail: String::new(),
+            confinement: String::new(),
         }
     }
 

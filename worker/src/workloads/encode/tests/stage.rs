@@ -81,6 +81,7 @@ impl Host for Stage {
             cpu: Duration::ZERO,
             stderr_tail: String::new(),
             stdout_tail: String::new(),
+            confinement: String::new(),
         })
     }
 
