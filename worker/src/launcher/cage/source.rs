@@ -94,6 +94,7 @@ mod tests {
     use super::*;
     use std::os::unix::ffi::OsStrExt;
     use std::os::unix::fs::MetadataExt;
+    use std::path::Path;
 
     /// What comes of an order that shows `path`, of which the worker saw `seen`.
     fn open_one(path: &Path, seen: &Path) -> Result<Vec<Source>, Refusal> {
