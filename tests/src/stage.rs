@@ -198,6 +198,23 @@ impl Stage {
         self.wait_until_it_answers();
     }
 
+    /// Starts the supervisor through a program that executes the rest of its command line.
+    ///
+    /// # Panics
+    /// As [`Self::start`].
+    pub fn start_through(&mut self, wrapper: &[&str]) {
+        let log = File::options().append(true).create(true).open(self.path("log"));
+        let ours = self.shiftboss(&["run"]);
+        let mut command = Command::new(wrapper[0]);
+        command.args(&wrapper[1..]).arg(ours.get_program()).args(ours.get_args());
+        command.env_clear().current_dir(self.dir.path());
+        command.envs(ours.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        command.stdin(Stdio::null()).stdout(Stdio::null());
+        command.stderr(log.expect("the folder is ours"));
+        self.supervisor = Some(command.spawn().expect("the program can be started"));
+        self.wait_until_it_answers();
+    }
+
     fn wait_until_it_answers(&mut self) {
         wait_until("the supervisor answers", || {
             let child = self.supervisor.as_mut().expect("it was started");

@@ -13,7 +13,7 @@ use crate::launcher;
 use crate::seal;
 pub use place::Place;
 use session::Session;
-pub(crate) use setting::lacks as cage_lacks;
+pub(crate) use setting::{PATH, lacks as cage_lacks};
 use shiftboss_protocol::job::{Cause, Failure};
 use shiftboss_protocol::message::StopReason;
 use std::ffi::OsString;
