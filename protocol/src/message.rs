@@ -98,6 +98,14 @@ pub struct Settings {
     pub program_files_max: u32,
     /// Largest file that a program may write, bytes; 0: without limit.
     pub program_file_bytes_max: u64,
+    /// Control group of this worker's slot, absolute path: each attempt that starts programs makes
+    /// `job-<place>` in it for them. Empty: there are no control groups.
+    pub cgroup_slot: String,
+    /// Processes and threads that a program may have together with whatever else its user has in
+    /// the same user namespace; 0: without limit. The second wall: it does not bind root.
+    pub program_processes_max: u32,
+    /// CPUs whose time the programs of one worker may use together; 0: all of the host's.
+    pub program_cpus_max: f64,
     /// Whether work may run where its confinement cannot be had in full.
     pub confine: Confine,
     /// Which network the worker and its programs reach.
@@ -124,6 +132,9 @@ impl Default for Settings {
             outcomes_dir: String::new(),
             program_files_max: 0,
             program_file_bytes_max: 0,
+            cgroup_slot: String::new(),
+            program_processes_max: 0,
+            program_cpus_max: 0.0,
             confine: Confine::default(),
             network: Network::default(),
             devices: Vec::new(),

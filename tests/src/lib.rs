@@ -4,6 +4,7 @@
 pub mod chaos;
 mod control;
 mod disk;
+pub mod groups;
 pub mod simulation;
 mod stage;
 mod strace;

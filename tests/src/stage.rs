@@ -1,6 +1,6 @@
 //! The stage: folder, configuration, supervisor, database.
 
-use crate::{Disk, built, wait_for, wait_until};
+use crate::{Disk, built, groups, wait_for, wait_until};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use rusqlite::{Connection, OptionalExtension};
@@ -45,6 +45,9 @@ pub struct Attempt {
     pub pid: i32,
     pub outcome: Option<String>,
     pub cause: Option<String>,
+    pub confinement: Option<String>,
+    pub cpu_ms: Option<i64>,
+    pub memory_peak: Option<i64>,
 }
 
 /// Starts a program whose output nobody needs.
@@ -198,18 +201,21 @@ impl Stage {
         self.wait_until_it_answers();
     }
 
-    /// Starts the supervisor through a program that executes the rest of its command line.
+    /// Starts the supervisor as the last arguments of another command, that becomes it.
     ///
     /// # Panics
     /// As [`Self::start`].
-    pub fn start_through(&mut self, wrapper: &[&str]) {
+    pub fn start_within(&mut self, wrapper: &[&str]) {
         let log = File::options().append(true).create(true).open(self.path("log"));
-        let ours = self.shiftboss(&["run"]);
-        let mut command = Command::new(wrapper[0]);
-        command.args(&wrapper[1..]).arg(ours.get_program()).args(ours.get_args());
-        command.env_clear().current_dir(self.dir.path());
-        command.envs(ours.get_envs().filter_map(|(name, value)| Some((name, value?))));
-        command.stdin(Stdio::null()).stdout(Stdio::null());
+        let mut command = self.shiftboss(&[]);
+        let program = command.get_program().to_owned();
+        let environment: Vec<_> = command
+            .get_envs()
+            .filter_map(|(name, value)| Some((name.to_owned(), value?.to_owned())))
+            .collect();
+        command = Command::new(wrapper[0]);
+        command.args(&wrapper[1..]).arg(program).arg("run").env_clear().envs(environment);
+        command.current_dir(self.dir.path()).stdin(Stdio::null()).stdout(Stdio::null());
         command.stderr(log.expect("the folder is ours"));
         self.supervisor = Some(command.spawn().expect("the program can be started"));
         self.wait_until_it_answers();
@@ -327,7 +333,8 @@ impl Stage {
     #[must_use]
     pub fn attempts(&self, id: i64) -> Vec<Attempt> {
         let database = self.database();
-        let sql = "SELECT attempt, pid, outcome, cause FROM attempts WHERE job_id = ?1 ORDER BY 1";
+        let sql = "SELECT attempt, pid, outcome, cause, confinement, cpu_ms, memory_peak \
+                   FROM attempts WHERE job_id = ?1 ORDER BY 1";
         let mut statement = database.prepare(sql).expect("the table is there");
         let rows = statement.query_map([id], |row| {
             Ok(Attempt {
@@ -335,6 +342,9 @@ impl Stage {
                 pid: row.get(1)?,
                 outcome: row.get(2)?,
                 cause: row.get(3)?,
+                confinement: row.get(4)?,
+                cpu_ms: row.get(5)?,
+                memory_peak: row.get(6)?,
             })
         });
         rows.expect("it can be read").collect::<Result<_, _>>().expect("rows are whole")
@@ -466,6 +476,12 @@ impl Drop for Stage {
         let cookies: Vec<_> = owners.iter().map(|id| format!("SHIFTBOSS_OWNER={id}")).collect();
         for pid in processes(|environment| cookies.iter().any(|one| environment.contains(one))) {
             let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+        }
+        // A supervisor that was killed leaves its control groups to the next one.
+        let entries = std::fs::read_dir(self.dir.path()).into_iter().flatten().flatten();
+        let logs = entries.filter(|one| one.file_name().to_string_lossy().contains("log"));
+        for log in logs.filter_map(|one| std::fs::read_to_string(one.path()).ok()) {
+            groups::named_in(&log).iter().for_each(|dir| groups::remove(dir));
         }
     }
 }

@@ -8,6 +8,7 @@
 
 mod cage;
 mod descriptor;
+mod group;
 mod inside;
 mod keeper;
 mod outside;
@@ -31,6 +32,10 @@ pub(crate) struct Order {
     pub(crate) env: Vec<(Vec<u8>, Vec<u8>)>,
     /// Working directory.
     pub(crate) cwd: Vec<u8>,
+    /// Control group that it puts itself into before anything else; empty: none.
+    pub(crate) group: Vec<u8>,
+    /// CPU time that one of its processes may use, seconds; 0: without limit.
+    pub(crate) cpu_seconds_max: u64,
     /// Open files that each of its processes may have; 0: the launcher's default.
     pub(crate) files_max: u32,
     /// Largest file that it may write, bytes; 0: without limit.
@@ -72,6 +77,8 @@ pub(crate) enum Report {
 /// A step of starting a program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Step {
+    /// Joining its control group.
+    Group,
     /// Putting on the cage.
     Confinement,
     /// Showing what the order names, by its place in `CageOrder::shown`.

@@ -2,6 +2,7 @@
 //! that outlives nothing, with its output in bounded log files, stopped by a ladder when the
 //! attempt must stop, its usage counted.
 
+pub(crate) mod group;
 mod output;
 mod place;
 mod refusal;
@@ -13,7 +14,8 @@ use crate::launcher;
 use crate::seal;
 pub use place::Place;
 use session::Session;
-pub(crate) use setting::{PATH, lacks as cage_lacks};
+pub(crate) use setting::PATH;
+pub(crate) use setting::lacks as cage_lacks;
 use shiftboss_protocol::job::{Cause, Failure};
 use shiftboss_protocol::message::StopReason;
 use std::ffi::OsString;
@@ -103,8 +105,9 @@ pub fn run_program(
                        does, by Workload::starts_programs";
         return Err(Failure::permanent(Cause::FailedStart, message));
     }
-    let setting = setting::setting(context, program)?;
-    Session::start(context, program, setting)?.run(lines)
+    let group = context.state.group()?;
+    let setting = setting::setting(context, program, group.as_deref())?;
+    Session::start(context, program, setting, group)?.run(lines)
 }
 
 /// Names the worker program that launchers are made of, where the running program is none: in

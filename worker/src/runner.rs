@@ -106,6 +106,7 @@ impl Runner {
                 format!("workload panicked: {}", panic_text(panic.as_ref())),
             )),
         };
+        task.state.close_group();
         context.remove_scratch();
         self.held.finish(&task.state, returned);
     }

@@ -1,7 +1,4 @@
 //! One job type: its sections, its defaults, and what the policy takes from it.
-//!
-//! Limits of memory, CPU and processes are read and checked in full, but this version does not
-//! enforce them (see [`super::keys`]): what is written gets a warning.
 
 use super::file::section;
 use super::unit::{NoLimit, Size, Span, SpanOr};
@@ -44,7 +41,7 @@ section! {
         max_attempts: u32,
         /// Delay before the next attempt of a failed job.
         retry: Retry,
-        /// Limits of one slot. Only `files` and `file_size` are enforced yet.
+        /// Limits of one slot, a worker with its programs.
         limits: Limits,
         /// Whether its work may run where the host cannot confine it in full.
         confine: Confine,
@@ -98,14 +95,13 @@ section! {
 }
 
 section! {
-    /// Limits of one slot; what is not set is not limited. Only `files` and `file_size` are
-    /// enforced yet.
+    /// Limits of one slot; what is not set is not limited.
     Limits, LimitsFile {
-        /// Memory. Not enforced yet.
+        /// Memory of the worker and its programs together, at least 16MiB; no swap.
         memory: Option<Size>,
-        /// CPUs, such as 2.0. Not enforced yet.
+        /// CPU time of all together, in CPUs, such as 2.0.
         cpu: Option<f64>,
-        /// Processes and threads. Not enforced yet.
+        /// Processes and threads of all together, at least `concurrency` + 2.
         pids: Option<u32>,
         /// Open files of one process of a program.
         files: Option<u32>,
@@ -156,7 +152,7 @@ section! {
     Recycle, RecycleFile {
         /// After this many jobs; 0: never.
         after_jobs: u32,
-        /// Above this much memory; "0B": never. Not enforced yet.
+        /// When its own memory is above this after a job; "0B": never.
         above_memory: Size,
     }
 }
@@ -304,6 +300,8 @@ impl JobType {
                 healthy_after: self.restart.healthy_after.duration(),
             },
             recycle_after_jobs: self.recycle.after_jobs,
+            recycle_above_bytes: self.recycle.above_memory.bytes(),
+            memory_bytes_max: self.limits.memory.map(Size::bytes),
             claim_sync: self.claim_sync,
         }
     }

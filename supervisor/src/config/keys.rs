@@ -1,5 +1,5 @@
-//! Every key that a user can write: its name, what its value must be, whether a running
-//! supervisor takes a change over, and whether this version enforces it.
+//! Every key that a user can write: its name, what its value must be, and whether a running
+//! supervisor takes a change over.
 //!
 //! This table is what unknown keys, environment names, ranges, reload and `config show` go by;
 //! a test in [`super::file`] holds it equal to the structs that are read.
@@ -15,17 +15,6 @@ pub(crate) struct Key {
     pub(crate) kind: Kind,
     /// False: a change needs a restart.
     pub(crate) live: bool,
-    /// Values for which this version does what they say.
-    pub(crate) enforced: Enforced,
-}
-
-/// For which values a key is enforced by this version.
-#[derive(Debug, PartialEq)]
-pub(crate) enum Enforced {
-    Always,
-    /// Only for this value, as TOML text; every other is checked and then without effect.
-    Only(&'static str),
-    Never,
 }
 
 /// What a value must be.
@@ -61,15 +50,11 @@ const NAME_FORM: &str = "1 to 32 letters, digits, - and _";
 const TYPE_FORM: &str = "up to 64 letters, digits, single - and _, starting with a letter or digit";
 
 const fn key(path: &'static str, kind: Kind) -> Key {
-    Key { path, kind, live: true, enforced: Enforced::Always }
+    Key { path, kind, live: true }
 }
 
 const fn fixed(path: &'static str, kind: Kind) -> Key {
-    Key { path, kind, live: false, enforced: Enforced::Always }
-}
-
-const fn later(path: &'static str, kind: Kind, enforced: Enforced) -> Key {
-    Key { path, kind, live: true, enforced }
+    Key { path, kind, live: false }
 }
 
 /// All keys, in the order of the reference file.
@@ -114,9 +99,9 @@ pub(crate) const KEYS: &[Key] = &[
     key("types.*.retry.max", Kind::Time(0, YEAR)),
     key("types.*.retry.factor", Kind::Number(1.0, 1_000.0)),
     key("types.*.retry.jitter", Kind::Number(0.0, 1.0)),
-    later("types.*.limits.memory", Kind::Bytes(16 << 20), Enforced::Never),
-    later("types.*.limits.cpu", Kind::Number(0.01, 10_000.0), Enforced::Never),
-    later("types.*.limits.pids", Kind::Count(4, 4_194_304), Enforced::Never),
+    key("types.*.limits.memory", Kind::Bytes(16 << 20)),
+    key("types.*.limits.cpu", Kind::Number(0.01, 10_000.0)),
+    key("types.*.limits.pids", Kind::Count(4, 4_194_304)),
     key("types.*.limits.files", Kind::Count(64, 1_048_576)),
     key("types.*.limits.file_size", Kind::Bytes(1)),
     key("types.*.confine", Kind::Word(&["best-effort", "require"])),
@@ -133,7 +118,7 @@ pub(crate) const KEYS: &[Key] = &[
     key("types.*.restart.max", Kind::Time(0, YEAR)),
     key("types.*.restart.healthy_after", Kind::Time(0, YEAR)),
     key("types.*.recycle.after_jobs", Kind::Count(0, 1_000_000_000)),
-    later("types.*.recycle.above_memory", Kind::Bytes(0), Enforced::Only("\"0B\"")),
+    key("types.*.recycle.above_memory", Kind::Bytes(0)),
     key("types.*.claim_sync", Kind::Flag),
     key(
         "types.*.env.*",

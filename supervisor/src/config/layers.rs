@@ -114,19 +114,6 @@ impl Layers {
         self.leaves.get(path).and_then(|leaf| leaf.value.as_str())
     }
 
-    /// Names of all written keys that this version checks without enforcing them.
-    pub(crate) fn unenforced(&self) -> impl Iterator<Item = &str> {
-        use super::keys::Enforced;
-        self.leaves.iter().filter_map(|(path, leaf)| {
-            let has_effect = match key_of(path)?.enforced {
-                Enforced::Always => true,
-                Enforced::Only(value) => leaf.value.to_string() == value,
-                Enforced::Never => false,
-            };
-            (!has_effect).then_some(path.as_str())
-        })
-    }
-
     /// The built-in types and those that were written.
     pub(crate) fn type_names(&self) -> BTreeSet<String> {
         BUILT_IN.into_iter().map(str::to_owned).chain(self.types.iter().cloned()).collect()

@@ -21,6 +21,7 @@ pub use job_type::{
     Confine, JobType, Limits, Network, Recycle, Restart, Retry, Roots, Stopping, Variables, Workers,
 };
 pub use problem::{ConfigError, Origin, Problem, Reason, Warning};
+pub(crate) use shown::toml_text;
 pub use shown::{ReloadDifferences, ShownValue, reload_differences};
 pub use unit::{Forever, NoLimit, Size, Span, SpanOr};
 
@@ -49,6 +50,8 @@ pub struct LoadOptions {
     pub uid: u32,
     /// CPUs that we may use, at least 1.
     pub cpus: u32,
+    /// Memory of this machine, bytes; `None` where it cannot be known.
+    pub memory_bytes: Option<u64>,
 }
 
 impl LoadOptions {
@@ -68,6 +71,7 @@ impl LoadOptions {
             executable: std::env::current_exe().ok(),
             uid: own_uid(),
             cpus: u32::try_from(cpus).unwrap_or(u32::MAX),
+            memory_bytes: own_memory(),
         })
     }
 
@@ -82,6 +86,7 @@ impl LoadOptions {
             executable: None,
             uid: 1_000,
             cpus: 4,
+            memory_bytes: Some(16 << 30),
         }
     }
 }
@@ -150,12 +155,11 @@ impl Config {
 
         let (mut config, places) = Self::resolve(typed, &layers, options);
         config.file = file;
-        relation::check(&mut config, &mut layers);
+        warnings.extend(relation::check(&mut config, &mut layers, options));
         let problems = layers.take_problems();
         if !problems.is_empty() {
             return refused(problems);
         }
-        warnings.extend(unenforced(&layers));
         config.origins = layers.into_origins();
         for (key, origin) in places {
             config.origins.entry(key.to_owned()).or_insert(origin);
@@ -229,8 +233,9 @@ impl Config {
         (&self.tools.ffmpeg, &self.tools.ffprobe).hash(&mut hasher);
         (self.log.attempt_max.bytes(), job_type.grace.term.millis()).hash(&mut hasher);
         (&job_type.roots.read, &job_type.roots.write, &job_type.env.0).hash(&mut hasher);
-        let file_size = job_type.limits.file_size.map(Size::bytes);
-        (job_type.limits.files, file_size).hash(&mut hasher);
+        let limits = &job_type.limits;
+        (limits.files, limits.pids, limits.cpu.map(f64::to_bits)).hash(&mut hasher);
+        (limits.file_size.map(Size::bytes), limits.memory.map(Size::bytes)).hash(&mut hasher);
         (job_type.confine, &job_type.network, &job_type.devices).hash(&mut hasher);
         TypeSettings { start_mark: hasher.finish(), ..job_type.settings() }
     }
@@ -290,6 +295,14 @@ fn own_uid() -> u32 {
     std::fs::metadata("/proc/self").map_or(0, |facts| facts.uid())
 }
 
+/// The machine's memory, as the kernel tells everybody.
+fn own_memory() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    kib.checked_mul(1024)
+}
+
 fn refused<T>(problems: Vec<Problem>) -> Result<T, ConfigError> {
     Err(ConfigError::Refused(problems))
 }
@@ -315,15 +328,6 @@ const fn default_retention() -> Retention {
         cancelled: SpanOr::from_secs(7 * DAY),
         logs: SpanOr::from_secs(7 * DAY),
     }
-}
-
-/// One warning per written key that has no effect yet.
-fn unenforced(layers: &Layers) -> Vec<Warning> {
-    let warning = |key: &str| {
-        let origin = layers.origin(key).expect("only written keys are listed");
-        Warning { text: format!("{origin}: {key} is read but not enforced by this version") }
-    };
-    layers.unenforced().map(warning).collect()
 }
 
 #[cfg(test)]
@@ -381,23 +385,6 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_without_effect_gets_a_warning() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let text = "[types.encode]\nlimits = { memory = \"4GiB\" }\nnetwork = \"none\"\n\
-                    confine = \"best-effort\"\n[types.noop]\nnetwork = \"host\"";
-        let (_, warnings) = load(folder.path(), text);
-        let texts: Vec<_> = warnings
-            .iter()
-            .map(|warning| warning.text.replace(&format!("{}/", folder.path().display()), ""))
-            .collect();
-        assert_eq!(
-            texts,
-            ["shiftboss.toml:2: types.encode.limits.memory is read but not enforced by this \
-                 version"]
-        );
-    }
-
-    #[test]
     fn our_own_files_are_private_under_every_name() {
         let folder = tempfile::tempdir().expect("a folder");
         std::fs::create_dir(folder.path().join("real")).expect("made");
@@ -425,13 +412,12 @@ mod tests {
     }
 
     #[test]
-    fn the_example_of_the_contract_is_accepted_with_warnings() {
+    fn the_example_of_the_contract_is_accepted() {
         let folder = tempfile::tempdir().expect("a folder");
         let (config, warnings) = load(folder.path(), CONTRACT);
         let text = config.types["encode"].limits.memory.map(|size| size.to_string());
         assert_eq!(text.as_deref(), Some("4GiB"));
-        let unenforced = warnings.iter().filter(|w| w.text.contains("not enforced")).count();
-        assert_eq!(unenforced, warnings.len());
+        assert_eq!(warnings, []);
         assert_eq!(config.policy_settings().types["encode"].retry.jitter, 0.2);
     }
 

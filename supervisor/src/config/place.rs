@@ -106,6 +106,14 @@ impl Config {
         entries.filter_map(|entry| name(entry.file_name().into_string().ok()?)).collect()
     }
 
+    /// Tells the instance of that name on this database from all others on this host: 16
+    /// hexadecimal digits.
+    #[must_use]
+    pub fn mark_of(&self, instance: &str) -> String {
+        // Nothing of a path is zero, so no two pairs have the same text.
+        hash_of(&beside(&real_path(&self.database), &format!("\0{instance}")))
+    }
+
     /// The lock file of the instance of that name on this database.
     #[must_use]
     pub fn lock_file_of(&self, instance: &str) -> PathBuf {

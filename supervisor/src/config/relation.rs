@@ -4,11 +4,13 @@
 //! Where only one of two related values was written, the default of the other gives way:
 //! `workers = { min = 4 }` alone raises `max` to 4. Two written values are never bent.
 
-use super::Config;
+mod limits;
+
 use super::job_type::{BUILT_IN, Confine, JobType};
 use super::layers::Layers;
 use super::place;
 use super::problem::{ConfigError, Origin, Problem, Reason};
+use super::{Config, LoadOptions, Warning};
 use crate::os::ladder::Rung;
 use crate::policy::settings::require::{Need, Piece, Wanted, unmet};
 use std::collections::BTreeMap;
@@ -23,16 +25,23 @@ const RUNTIME_BYTES_MAX: usize = 82;
 /// Workloads that the worker program of this version offers.
 const WORKLOADS: [&str; 3] = BUILT_IN;
 
-/// Checks everything, and lets defaults give way.
-pub(crate) fn check(config: &mut Config, layers: &mut Layers) {
+/// Checks everything, and lets defaults give way. Returns what is allowed and probably not meant.
+pub(crate) fn check(
+    config: &mut Config,
+    layers: &mut Layers,
+    machine: &LoadOptions,
+) -> Vec<Warning> {
+    let mut warnings = Vec::new();
     let poll = &mut config.poll;
     order(layers, ("poll.idle_min", &mut poll.idle_min), ("poll.idle_max", &mut poll.idle_max));
     for (name, job_type) in &mut config.types {
         check_numbers(name, job_type, layers);
         check_workload(name, job_type, layers);
         check_devices(name, job_type, layers);
+        warnings.extend(limits::check((name, job_type), layers, machine));
     }
     check_places(config, layers);
+    warnings
 }
 
 impl Config {

@@ -2,7 +2,7 @@
 //! what two configurations are compared by when a running supervisor reads its file again.
 
 use super::Config;
-use super::keys::{Enforced, KEYS, key_of};
+use super::keys::{KEYS, key_of};
 use super::problem::Origin;
 use serde::Serialize;
 use serde_json::Value;
@@ -18,28 +18,21 @@ pub struct ShownValue {
     pub value: Value,
     /// Where it came from; in JSON as text.
     pub origin: Origin,
-    /// What the user should know about it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub note: Option<&'static str>,
 }
 
 impl fmt::Display for ShownValue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let origin = &self.origin;
         match &self.value {
-            Value::Null => write!(f, "# {} is not set", self.key)?,
-            value if self.key.contains(".env.") => write!(f, "# {} is {value}", self.key)?,
-            value => write!(f, "{} = {}  # {origin}", self.key, toml_text(value))?,
-        }
-        match self.note {
-            Some(note) => write!(f, ", {note}"),
-            None => Ok(()),
+            Value::Null => write!(f, "# {} is not set", self.key),
+            value if self.key.contains(".env.") => write!(f, "# {} is {value}", self.key),
+            value => write!(f, "{} = {}  # {origin}", self.key, toml_text(value)),
         }
     }
 }
 
 /// A JSON value in the spelling of TOML, on one line.
-pub(super) fn toml_text(value: &Value) -> String {
+pub(crate) fn toml_text(value: &Value) -> String {
     match value {
         Value::Object(fields) => {
             let field = |(name, value)| format!("{name} = {}", toml_text(value));
@@ -135,13 +128,7 @@ impl Config {
 
     fn shown(&self, key: String, value: Option<Value>) -> ShownValue {
         let value = value.unwrap_or_default();
-        let has_effect = match &key_of(&key).expect("only known keys are shown").enforced {
-            Enforced::Always => true,
-            Enforced::Only(effective) => toml_text(&value) == *effective,
-            Enforced::Never => value.is_null(),
-        };
-        let note = (!has_effect).then_some("not enforced by this version");
-        ShownValue { origin: self.origin(&key), key, value, note }
+        ShownValue { origin: self.origin(&key), key, value }
     }
 
     /// All values that are set, by the full names of their keys.

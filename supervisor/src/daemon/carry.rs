@@ -26,14 +26,23 @@ impl Daemon {
                 };
                 self.pending.push_back(event);
             }
-            Action::Assign { worker, jobs } => self.assign(worker, &jobs),
+            Action::Assign { worker, jobs } => {
+                for (job, attempt, _) in &jobs {
+                    self.note_throttling(worker, (*job, *attempt));
+                }
+                self.watch_memory(worker);
+                self.assign(worker, &jobs);
+            }
             Action::Stop { worker, job, attempt, reason } => {
                 self.send(worker, &SupervisorMessage::Cancel { job, attempt, reason });
             }
             Action::DrainWorker(worker) => self.send(worker, &SupervisorMessage::Drain),
             Action::TerminateWorker(worker) => self.fleet.terminate(worker),
             Action::KillWorker(worker) => self.fleet.kill(worker),
-            Action::Move(one) => self.moves.push(one),
+            Action::Move(mut one) => {
+                one.record.throttled_ms = self.throttled_ms((one.job, one.attempt));
+                self.moves.push(one);
+            }
             Action::Record { worker, receipts } => {
                 self.send(worker, &SupervisorMessage::Recorded { receipts });
             }

@@ -8,7 +8,7 @@ use super::fleet::recovery::Recovery;
 use super::{Daemon, Leaving};
 use crate::os::signals::{Request as SignalRequest, Signal};
 use crate::policy::claim::WorkerId;
-use crate::policy::event::{DrainLimit, Event};
+use crate::policy::event::{DrainLimit, Event, MemoryUsed};
 use crate::store::op::Event as StoreEvent;
 use shiftboss_protocol::control::Response;
 use shiftboss_protocol::job::JobId;
@@ -26,6 +26,8 @@ pub(super) enum Input {
     Ended(WorkerId),
     /// What a dead worker had started was looked for; these processes do not end.
     Swept(WorkerId, Vec<u32>),
+    /// The memory of workers and their programs was looked at.
+    MemoryUsed(Vec<(WorkerId, MemoryUsed)>),
     /// What dead supervisors of these names left was looked at.
     Recovered(BTreeSet<String>, Box<Recovery>),
     /// A row was read for a client; live facts are added before it goes out.
@@ -47,6 +49,7 @@ impl Daemon {
             Input::Signal(signal) => self.on_signal(&signal),
             Input::Ended(worker) => self.on_process_ended(worker),
             Input::Swept(worker, left) => self.on_swept(worker, &left),
+            Input::MemoryUsed(looked) => self.on_memory_used(looked),
             Input::Recovered(names, recovery) => self.on_recovered(&names, *recovery),
             Input::Row(row, reply) => self.answer_row(row, &reply),
             Input::Rows(watcher, rows) => self.answer_watcher(watcher, rows),

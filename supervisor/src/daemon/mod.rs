@@ -225,6 +225,7 @@ impl Daemon {
             self.handle(Event::Deadline);
         }
         self.look_after_dying();
+        self.look_at_memory();
         self.prune_when_due();
         self.look_at_neighbours();
         self.give_up_when_due();
@@ -266,6 +267,7 @@ impl Daemon {
         match self.leaving {
             Leaving::Stop => {
                 start::remove_sockets(&self.config);
+                self.fleet.dismantle();
                 tracing::info!(instance = self.instance, "stopped");
             }
             // The sockets stay: the next supervisor replaces them.

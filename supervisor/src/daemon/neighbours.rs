@@ -123,6 +123,7 @@ impl Daemon {
         let (config, store, inputs) =
             (self.config.clone(), self.store.clone(), self.inputs.clone());
         let us = self.instance.clone();
+        let tree = self.fleet.tree();
         let look = move || {
             let others = Reader::open(&config.database, &config.table_prefix)
                 .and_then(|reader| reader.other_instances(&us));
@@ -131,7 +132,8 @@ impl Daemon {
                     let of_dead =
                         |id: &str| recovery::name_of(id).is_some_and(|name| died.contains(name));
                     others.retain(|other| of_dead(&other.id));
-                    recovery::recover(&config, &others, &store, recovery::Moment::Later)
+                    let looked = (recovery::Moment::Later, tree.as_ref());
+                    recovery::recover(&config, &others, &store, looked)
                 }
                 Err(error) => {
                     let error = chain(&error);

@@ -1,6 +1,6 @@
 //! The order of starting. Every step says what to do when it fails.
 
-use super::fleet::{Fleet, recovery};
+use super::fleet::{Fleet, recovery, slots};
 use super::inputs::Input;
 use super::live::Live;
 use super::neighbours::Neighbours;
@@ -151,8 +151,9 @@ pub(super) async fn start(
     let started = open_store(&config, &instance, &inputs)?;
     let watched = prove_watch(watch.as_mut()).await;
     let mut neighbours = Neighbours::new(&config);
-    let recovery =
-        recovery::recover(&config, &started.others, &started.handle, recovery::Moment::Start);
+    let groups = slots::set_up(&config);
+    let looked = (recovery::Moment::Start, groups.as_ref().ok());
+    let recovery = recovery::recover(&config, &started.others, &started.handle, looked);
     neighbours.postpone(&recovery.postponed);
     let (workers, worker_queue) = mpsc::channel(256);
     let (calls, call_queue) = mpsc::channel(64);
@@ -176,7 +177,7 @@ pub(super) async fn start(
         retention: Retention::start(clock.now()),
         manager: super::service::Manager::from_environment(),
         inputs,
-        fleet: Fleet::new(&config, &instance.id),
+        fleet: Fleet::new(&config, &instance.id, groups),
         neighbours,
         recovery: Some(recovery),
         live: Live::default(),

@@ -1,5 +1,7 @@
 //! What this kernel offers to confine and limit programs, found out by trying.
 
+use super::cgroup::tree::{self, Offer};
+use super::cgroup::{Controller, Lack};
 use super::failpoint;
 use crate::policy::settings::require::Piece;
 use nix::errno::Errno;
@@ -8,7 +10,6 @@ use nix::sched::{CloneFlags, unshare};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, fork, getegid, geteuid};
 use std::fs;
-use std::path::{Path, PathBuf};
 
 /// One rung.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,21 +34,18 @@ const REMEDY_USER_NAMESPACE: &str = "sysctl user.max_user_namespaces above 0; wh
                                      kernel.unprivileged_userns_clone=1 (Debian) or \
                                      kernel.apparmor_restrict_unprivileged_userns=0 (Ubuntu); in \
                                      a container a seccomp profile that allows unshare and mount";
-const REMEDY_CONTROLLER: &str = "run under systemd with Delegate=yes on a host with cgroup v2 \
-                                 alone (systemd.unified_cgroup_hierarchy=1); in a container give \
-                                 it a writable cgroup of its own (--cgroupns=private)";
-
 /// All rungs: limits, then the ways to kill a tree, then walls, each the strongest first. Must be
 /// called while the process has one thread: it forks.
 #[must_use]
 pub fn probe() -> Vec<Rung> {
     let controllers = [
-        (Piece::Memory, "memory limits (cgroup v2)", "memory"),
-        (Piece::Cpu, "CPU limits (cgroup v2)", "cpu"),
-        (Piece::Pids, "limits of processes (cgroup v2)", "pids"),
+        (Piece::Memory, "memory limits (cgroup v2)", Controller::Memory),
+        (Piece::Cpu, "CPU limits (cgroup v2)", Controller::Cpu),
+        (Piece::Pids, "limits of processes (cgroup v2)", Controller::Pids),
     ];
-    let mut rungs: Vec<Rung> = controllers.map(controller).into();
-    rungs.extend([pid_max(), process_limit(), group_kill()]);
+    let offer = groups();
+    let mut rungs: Vec<Rung> = controllers.map(|one| controller(&offer, one)).into();
+    rungs.extend([pid_max(), process_limit(), group_kill(&offer)]);
     rungs.extend(namespaces());
     rungs.extend(landlock());
     rungs.push(seccomp());
@@ -74,69 +72,33 @@ pub fn killing(rungs: &[Rung]) -> &'static str {
     }
 }
 
-/// Where the second version of the cgroup hierarchy is mounted.
-fn cgroup_mount() -> Option<PathBuf> {
-    let mounts = fs::read_to_string("/proc/self/mounts").ok()?;
-    mounts.lines().find_map(|line| {
-        let mut fields = line.split(' ');
-        let (_, place, kind) = (fields.next()?, fields.next()?, fields.next()?);
-        (kind == "cgroup2").then(|| PathBuf::from(place))
-    })
+/// What control groups offer here. The name is that of a group that nobody makes.
+fn groups() -> Offer {
+    tree::offer(&tree::find("shiftboss-doctor"))
 }
 
-/// Our own folder in it.
-fn own_cgroup() -> Option<PathBuf> {
-    let mount = cgroup_mount()?;
-    let own = fs::read_to_string("/proc/self/cgroup").ok()?;
-    let path = own.lines().find_map(|line| line.strip_prefix("0::"))?;
-    Some(mount.join(path.trim_start_matches('/')))
+fn group_kill(offer: &Offer) -> Rung {
+    rung(
+        Piece::GroupKill,
+        "kill, freeze and watch a tree by its cgroup",
+        offer,
+        offer.kill.as_ref(),
+    )
 }
 
-fn group_kill() -> Rung {
-    let own = own_cgroup();
-    let try_in = |own: &Path| {
-        // A folder of a name that nobody else uses, removed at once.
-        let trial = own.join(format!("shiftboss-doctor-{}", std::process::id()));
-        fs::create_dir(&trial).map_err(|error| error.to_string())?;
-        let can_kill = trial.join("cgroup.kill").exists();
-        let _ = fs::remove_dir(&trial);
-        if can_kill { Ok(()) } else { Err("the kernel has no cgroup.kill".to_owned()) }
-    };
-    let (offered, found) = match own.as_deref() {
-        None => (false, "cgroup v2 is not mounted".to_owned()),
-        Some(own) => match try_in(own) {
-            Ok(()) => (true, own.display().to_string()),
-            Err(error) => (false, format!("{}: {error}", own.display())),
-        },
-    };
+fn controller(offer: &Offer, (piece, name, controller): (Piece, &'static str, Controller)) -> Rung {
+    rung(piece, name, offer, offer.lack_of(controller))
+}
+
+fn rung(piece: Piece, name: &'static str, offer: &Offer, lack: Option<&Lack>) -> Rung {
+    let base = || offer.base.as_ref().map_or_else(String::new, |base| base.display().to_string());
     Rung {
-        piece: Piece::GroupKill,
-        name: "kill, freeze and watch a tree by its cgroup",
-        offered,
-        found,
-        remedy: "run under systemd with Delegate=yes, or as root, on a kernel of 5.14 or newer; in \
-                 a container give it a writable cgroup of its own (--cgroupns=private)",
+        piece,
+        name,
+        offered: lack.is_none(),
+        found: lack.map_or_else(base, |lack| lack.why.clone()),
+        remedy: lack.map_or("none is needed", |lack| lack.remedy),
     }
-}
-
-fn controller((piece, name, word): (Piece, &'static str, &str)) -> Rung {
-    let own = own_cgroup();
-    let list = own.as_ref().map(|own| fs::read_to_string(own.join("cgroup.controllers")));
-    let (offered, found) = match list {
-        None => (false, "cgroup v2 is not mounted".to_owned()),
-        Some(Err(error)) => (false, format!("cannot read cgroup.controllers: {error}")),
-        Some(Ok(list)) => {
-            let has = list.split_whitespace().any(|one| one == word);
-            let closed = own.as_deref().is_some_and(|own| !super::disk::is_usable(own));
-            let found = match list.trim() {
-                "" => "no controllers here".to_owned(),
-                list => format!("controllers here: {list}"),
-            };
-            let shut = if closed { ", and the folder cannot be written" } else { "" };
-            (has && !closed, format!("{found}{shut}"))
-        }
-    };
-    Rung { piece, name, offered, found, remedy: REMEDY_CONTROLLER }
 }
 
 fn namespaces() -> Vec<Rung> {

@@ -1,8 +1,9 @@
 //! The kernel: the only module of the supervisor that makes system calls.
 //!
-//! [`process`] makes, holds and ends processes, [`lock`] says who is alive, [`watch`] notices
-//! foreign commits, [`failpoint`] lets tests kill it in bad moments.
+//! [`cgroup`] divides the host, [`process`] makes, holds and ends processes, [`lock`] says who is
+//! alive, [`watch`] notices foreign commits, [`failpoint`] lets tests kill it in bad moments.
 
+pub mod cgroup;
 pub mod dirs;
 pub mod disk;
 pub mod failpoint;

@@ -67,6 +67,13 @@ pub enum Event {
     },
     /// A worker that came back speaks another version of the protocol.
     WorkerOutdated(WorkerId),
+    /// What a worker uses was looked at.
+    MemoryUsed {
+        /// The worker.
+        worker: WorkerId,
+        /// How much.
+        used: MemoryUsed,
+    },
     /// The worker's process has ended and its whole tree is gone.
     WorkerExited {
         /// The worker.
@@ -132,6 +139,18 @@ pub struct Exit {
     pub signal: Option<i32>,
     /// Last words on its standard error, for people.
     pub last_words: String,
+    /// Set when the kernel killed it for want of memory: what was exceeded, as the end of a
+    /// sentence about the worker.
+    pub out_of_memory: Option<String>,
+}
+
+/// Memory of a worker, bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MemoryUsed {
+    /// Its own process.
+    pub own: u64,
+    /// With all its programs; `None` where the kernel enforces the limit, or nobody looked.
+    pub together: Option<u64>,
 }
 
 /// Everything that the supervisor can do.

@@ -56,6 +56,9 @@ pub struct AttemptRecord {
     pub signal: Option<i32>,
     /// What it used.
     pub usage: Usage,
+    /// How long its programs had to wait because their CPU limit was used up, milliseconds; filled
+    /// in by whoever carries the move out, since nothing is decided by it.
+    pub throttled_ms: Option<u64>,
     /// For people.
     pub error: Option<String>,
 }

@@ -74,6 +74,11 @@ pub struct TypeSettings {
     pub restart: RestartSettings,
     /// When healthy workers are replaced.
     pub recycle_after_jobs: u32,
+    /// A worker that uses more memory itself than this is replaced, bytes; 0: never.
+    pub recycle_above_bytes: u64,
+    /// Memory of a worker and its programs together, bytes; `None`: without limit. Judged here only
+    /// where the kernel does not enforce it.
+    pub memory_bytes_max: Option<u64>,
     /// False: a claim may be undone by power loss, and the same attempt issued twice.
     pub claim_sync: bool,
 }
@@ -150,6 +155,8 @@ impl TypeSettings {
                 healthy_after: Duration::from_secs(10),
             },
             recycle_after_jobs: 0,
+            recycle_above_bytes: 0,
+            memory_bytes_max: None,
             claim_sync: true,
         }
     }

@@ -9,7 +9,10 @@ use crate::os::failpoint::{self, Place};
 use rusqlite::OptionalExtension;
 
 /// Migrations in order; the number of a version is its place, from 1.
-const MIGRATIONS: [&str; 1] = [include_str!("schema.sql")];
+const MIGRATIONS: [&str; 2] = [include_str!("schema.sql"), THROTTLED];
+
+/// How long an attempt's programs waited because their CPU limit was used up, milliseconds.
+const THROTTLED: &str = "ALTER TABLE {p}attempts ADD COLUMN throttled_ms INTEGER";
 
 /// The newest schema version that this program knows.
 pub const VERSION: i64 = MIGRATIONS.len() as i64;

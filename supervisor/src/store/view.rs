@@ -37,7 +37,7 @@ pub(super) const JOBS: [&str; 23] = [
 ];
 
 /// The columns of `attempts`, in the order of the table.
-pub(super) const ATTEMPTS: [&str; 15] = [
+pub(super) const ATTEMPTS: [&str; 16] = [
     "job_id",
     "attempt",
     "instance",
@@ -53,6 +53,7 @@ pub(super) const ATTEMPTS: [&str; 15] = [
     "memory_peak",
     "confinement",
     "error",
+    "throttled_ms",
 ];
 
 /// The columns to select for [`job`]: a checkpoint can be large, so only its size is read.

@@ -147,6 +147,8 @@ fn one_type(dice: &mut Dice) -> TypeSettings {
             healthy_after: dice.wait(300, 5_000),
         },
         recycle_after_jobs: if dice.chance(200) { number(dice, 1, 6) } else { 0 },
+        recycle_above_bytes: 0,
+        memory_bytes_max: None,
         claim_sync: true,
         start_mark: 0,
     }

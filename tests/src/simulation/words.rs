@@ -101,6 +101,7 @@ pub(super) fn kind_of(event: &Event) -> &'static str {
         Event::WorkerFound(_) => "event WorkerFound",
         Event::WorkerBack { .. } => "event WorkerBack",
         Event::WorkerOutdated(_) => "event WorkerOutdated",
+        Event::MemoryUsed { .. } => "event MemoryUsed",
         Event::WorkerExited { .. } => "event WorkerExited",
         Event::Progress { .. } => "event Progress",
         Event::Finished { .. } => "event Finished",

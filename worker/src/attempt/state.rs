@@ -3,11 +3,13 @@
 
 use crate::connection::{Frames, Outbox};
 use crate::launcher::Bell;
+use crate::program::group::Group;
 use crate::timer::Alarm;
-use shiftboss_protocol::confine::InForce;
+use shiftboss_protocol::confine::{Confine, InForce};
 use shiftboss_protocol::job::{Attempt, Cause, Failure, JobId, Usage};
-use shiftboss_protocol::message::{Settings, StopReason, WorkerMessage};
+use shiftboss_protocol::message::{LogLevel, Settings, StopReason, WorkerMessage};
 use std::collections::VecDeque;
+use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
@@ -61,6 +63,19 @@ struct Inner {
     progress: Progress,
     has_scratch: bool,
     usage: Usage,
+    programs: Programs,
+}
+
+/// Whether programs of the attempt have a control group.
+#[derive(Default)]
+enum Programs {
+    /// None has been started.
+    #[default]
+    None,
+    /// They are in this one.
+    In(Arc<Group>),
+    /// There is none for them, and that was told.
+    Outside,
 }
 
 /// Where an attempt stands within its worker.
@@ -345,6 +360,50 @@ impl AttemptState {
         let usage = &mut self.lock().usage;
         usage.cpu_ms = Some(usage.cpu_ms.unwrap_or(0).saturating_add(cpu_ms));
         usage.memory_peak_bytes = Some(usage.memory_peak_bytes.unwrap_or(0).max(memory_peak_bytes));
+    }
+
+    /// The control group of the attempt's programs, made for the first one.
+    ///
+    /// # Errors
+    /// It cannot be made, and the type requires it.
+    pub(crate) fn group(&self) -> Result<Option<Arc<Group>>, Failure> {
+        let mut inner = self.lock();
+        match &inner.programs {
+            Programs::In(group) => return Ok(Some(Arc::clone(group))),
+            Programs::Outside => return Ok(None),
+            Programs::None if self.settings.cgroup_slot.is_empty() => return Ok(None),
+            Programs::None => {}
+        }
+        match Group::make(Path::new(&self.settings.cgroup_slot)) {
+            Ok(group) => {
+                let group = Arc::new(group);
+                inner.programs = Programs::In(Arc::clone(&group));
+                Ok(Some(group))
+            }
+            Err(error) => {
+                let slot = &self.settings.cgroup_slot;
+                let text = format!("cannot make a control group for programs in {slot}: {error}");
+                if self.settings.confine == Confine::Require {
+                    return Err(Failure::retryable(Cause::FailedStart, text));
+                }
+                inner.programs = Programs::Outside;
+                let (level, job) = (LogLevel::Warn, Some(self.key.0));
+                self.outbox.send_unless_full(&WorkerMessage::Log { level, job, text });
+                Ok(None)
+            }
+        }
+    }
+
+    /// No further program is started: what they used is counted, and their group removed.
+    pub(crate) fn close_group(&self) {
+        let mut inner = self.lock();
+        let Programs::In(group) = std::mem::take(&mut inner.programs) else { return };
+        let used = group.used();
+        // The kernel's sums cover what nobody waited for, and memory that several share once.
+        inner.usage.cpu_ms = used.cpu_ms.or(inner.usage.cpu_ms);
+        inner.usage.memory_peak_bytes = used.memory_peak_bytes.or(inner.usage.memory_peak_bytes);
+        drop(inner);
+        drop(group);
     }
 
     pub(crate) fn note_scratch(&self) {

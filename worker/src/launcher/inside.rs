@@ -3,7 +3,7 @@
 
 use super::cage::{self, Held};
 use super::keeper::Said;
-use super::{Order, Report, Request, descriptor, keeper, tree};
+use super::{Order, Report, Request, Step, descriptor, group, keeper, tree};
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
@@ -52,6 +52,12 @@ fn run() -> io::Result<()> {
     }
     set_child_subreaper(Some(getpid()))?;
     let (order, streams) = receive_order(&mut lifeline)?;
+    if let Err(error) = group::join(&order.group) {
+        let (step, errno) = (Step::Group, error.raw_os_error().unwrap_or(0));
+        let reason = error.to_string();
+        let _ = frame::write(&mut lifeline, &Report::NotStarted { step, errno, reason });
+        return Ok(());
+    }
     // Blocked before the keeper exists, so that its death cannot be missed.
     let mut signals = SigSet::empty();
     signals.add(Signal::SIGCHLD);

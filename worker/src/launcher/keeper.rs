@@ -34,6 +34,9 @@ const OOM_SCORE_ADJ: &str = "500";
 /// Open files that a program gets without asking, and the most that it can ask for.
 const FILES: (u64, u64) = (1024, 65_536);
 
+/// From SIGXCPU to SIGKILL for a program that has used up its CPU time, seconds of that.
+const CPU_GRACE_SECONDS: u64 = 5;
+
 /// Errors of a step between fork and exec come as one number. From here on it is the number of
 /// a step of the cage and not of the program's own start.
 const CAGE_ERRORS: i32 = 1 << 16;
@@ -137,7 +140,22 @@ fn limit(order: &Order, held: &mut Held) {
     // Results are not to be changed by strangers, whatever the supervisor was started with.
     let mask = umask(Mode::from_raw_mode(0o022));
     umask(mask | Mode::from_raw_mode(0o022));
-    held.put(Wall::Rlimits, || limit_resources(order));
+    // The kernel counts them per user and user namespace: without one of its own the program
+    // would be refused processes that others have. It does not bind root.
+    let counts_alone = held.has(Wall::UserNs);
+    held.put(Wall::Rlimits, || {
+        limit_resources(order)?;
+        if counts_alone { limit_processes(order.cage.processes_max) } else { Ok(()) }
+    });
+}
+
+fn limit_processes(max: u32) -> io::Result<()> {
+    if max == 0 {
+        return Ok(());
+    }
+    let allowed = process::getrlimit(Resource::Nproc).maximum.unwrap_or(u64::MAX);
+    let limit = Some(allowed.min(u64::from(max)));
+    Ok(setrlimit(Resource::Nproc, Rlimit { current: limit, maximum: limit })?)
 }
 
 fn limit_resources(order: &Order) -> io::Result<()> {
@@ -153,6 +171,13 @@ fn limit_resources(order: &Order) -> io::Result<()> {
         let allowed = process::getrlimit(Resource::Fsize).maximum.unwrap_or(u64::MAX);
         let limit = Some(allowed.min(order.file_bytes_max));
         setrlimit(Resource::Fsize, Rlimit { current: limit, maximum: limit })?;
+    }
+    if order.cpu_seconds_max > 0 {
+        let allowed = process::getrlimit(Resource::Cpu).maximum.unwrap_or(u64::MAX);
+        let limit = allowed.min(order.cpu_seconds_max);
+        // SIGXCPU tells what it was; a program that ignores it is killed a little later.
+        let maximum = allowed.min(limit.saturating_add(CPU_GRACE_SECONDS));
+        setrlimit(Resource::Cpu, Rlimit { current: Some(limit), maximum: Some(maximum) })?;
     }
     Ok(())
 }

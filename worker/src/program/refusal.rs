@@ -41,6 +41,11 @@ impl Refusals {
                 let shown = folder.display();
                 permanent(format!("cannot start {name}: working directory {shown}: {reason}"))
             }
+            // Another attempt may meet a kernel, or a supervisor, that lets it.
+            Step::Group => Failure::retryable(
+                Cause::FailedStart,
+                format!("cannot start {name}: it cannot be put into its control group: {reason}"),
+            ),
             Step::Confinement => permanent(format!("cannot confine {name}: {reason}")),
             Step::Shown(at) => {
                 let Some((path, access)) = at_number(&self.shown, at) else {

@@ -1,6 +1,7 @@
 //! One running program: a single thread that waits for its output, its input, its launcher and
 //! the attempt's bell, and climbs the ladder of stopping when it must.
 
+use super::group::{Counts, Group};
 use super::output::{LogFile, Output};
 use super::refusal::Refusals;
 use super::setting::Setting;
@@ -14,6 +15,7 @@ use shiftboss_protocol::message::StopReason;
 use std::fs::File;
 use std::io::{self, PipeReader, PipeWriter, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Bytes read at once; also what a pipe holds.
@@ -68,6 +70,20 @@ pub(super) struct Session<'a> {
     timeout_at: Option<Instant>,
     stopped: Option<StopReason>,
     timed_out: bool,
+    /// The control group that it runs in, and what was counted there when it started.
+    group: Option<Entered>,
+}
+
+/// A program's stay in its attempt's control group.
+struct Entered {
+    group: Arc<Group>,
+    before: Counts,
+}
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        self.group.leave();
+    }
 }
 
 impl<'a> Session<'a> {
@@ -75,6 +91,7 @@ impl<'a> Session<'a> {
         context: &'a AttemptContext,
         program: &'a Program,
         setting: Setting,
+        group: Option<Arc<Group>>,
     ) -> Result<Self, Failure> {
         if context.stop_reason().is_some() {
             let message = "the attempt must stop, no program was started";
@@ -88,6 +105,7 @@ impl<'a> Session<'a> {
         let (stdout, stdout_theirs) = Stream::open(context, program, "out").map_err(refused)?;
         let (stderr, stderr_theirs) = Stream::open(context, program, "err").map_err(refused)?;
         let streams = [stdin_theirs, stdout_theirs, stderr_theirs];
+        let group = group.map(|group| Entered { before: group.enter(), group });
         let launched = Launched::start(&setting.order, streams).map_err(refused)?;
         let started = context.state.started(launched.pid());
         let rung = Rung::Running;
@@ -107,6 +125,7 @@ impl<'a> Session<'a> {
             timeout_at,
             stopped,
             timed_out,
+            group,
         })
     }
 
@@ -223,28 +242,35 @@ impl<'a> Session<'a> {
     ) -> Result<Ended, Failure> {
         let exit = match report {
             Some(_) => self.launched.wait(),
-            None => self.launched.sweep(&self.marks),
+            None => {
+                if let Some(entered) = &self.group {
+                    entered.group.kill_last();
+                }
+                self.launched.sweep(&self.marks)
+            }
         };
         // Its pid may be somebody else's from here on.
         drop(self.started);
         self.stdout.read_rest(self.context, &mut chunk, |line| lines.on_stdout(line));
         self.stderr.read_rest(self.context, &mut chunk, |line| lines.on_stderr(line));
+        if let Some(Report::Ended { cpu_ms, memory_peak_bytes, confinement, .. }) = &report {
+            self.context.state.add_usage(*cpu_ms, *memory_peak_bytes);
+            if !confinement.is_empty() {
+                self.context.state.confined(&InForce::parse(confinement));
+            }
+        }
+        // One that was told to stop failed of that, whatever else it met.
+        let was_told = self.stopped.is_some() || self.timed_out;
+        if let Some(entered) = self.group.as_ref().filter(|_| !was_told)
+            && let Some(failure) = entered.hit_limit(self.program, report.as_ref())
+        {
+            return Err(failure);
+        }
         match report {
             Some(Report::NotStarted { step, errno, reason }) => {
                 Err(self.refusals.not_started(self.program, step, errno, &reason))
             }
-            Some(Report::Ended {
-                exit_code,
-                signal,
-                wall_ms,
-                cpu_ms,
-                memory_peak_bytes,
-                confinement,
-            }) => {
-                self.context.state.add_usage(cpu_ms, memory_peak_bytes);
-                if !confinement.is_empty() {
-                    self.context.state.confined(&InForce::parse(&confinement));
-                }
+            Some(Report::Ended { exit_code, signal, wall_ms, cpu_ms, confinement, .. }) => {
                 Ok(Ended {
                     exit_code,
                     signal,
@@ -263,6 +289,19 @@ impl<'a> Session<'a> {
                 Err(Failure::retryable(Cause::Error, message))
             }
         }
+    }
+}
+
+impl Entered {
+    /// Set when the program hit a limit of its control group and did not succeed all the same.
+    fn hit_limit(&self, program: &Program, report: Option<&Report>) -> Option<Failure> {
+        let (exit_code, signal) = match report {
+            Some(Report::Ended { exit_code, signal, .. }) => (*exit_code, *signal),
+            Some(Report::NotStarted { .. }) | None => (None, None),
+        };
+        let name = program.argv.first().map(|name| name.to_string_lossy());
+        let failure = self.group.failure_since(self.before, &name.unwrap_or_default())?;
+        (exit_code != Some(0)).then_some(Failure { exit_code, signal, ..failure })
     }
 }
 

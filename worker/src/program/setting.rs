@@ -1,5 +1,6 @@
 //! What a program is started with: arguments, environment, working directory.
 
+use super::group::Group;
 use super::refusal::Refusals;
 use super::{Place, Program};
 use crate::attempt::AttemptContext;
@@ -30,7 +31,11 @@ pub(super) struct Setting {
 }
 
 /// The launcher's order for `program`, and how what it starts is recognised.
-pub(super) fn setting(context: &AttemptContext, program: &Program) -> Result<Setting, Failure> {
+pub(super) fn setting(
+    context: &AttemptContext,
+    program: &Program,
+    group: Option<&Group>,
+) -> Result<Setting, Failure> {
     let scratch = context.scratch()?;
     let name = program.argv.first().filter(|name| !name.is_empty());
     let name = name.ok_or_else(|| cannot_start("no program is named"))?;
@@ -54,6 +59,8 @@ pub(super) fn setting(context: &AttemptContext, program: &Program) -> Result<Set
         argv: program.argv.iter().map(|word| word.as_bytes().to_vec()).collect(),
         env: env.into_iter().map(|(name, value)| (name.into_vec(), value.into_vec())).collect(),
         cwd: cwd.as_os_str().as_bytes().to_vec(),
+        group: group.map_or_else(Vec::new, |group| group.dir().as_os_str().as_bytes().to_vec()),
+        cpu_seconds_max: cpu_seconds_max(context.state.timeout_ms, limits.program_cpus_max),
         files_max: limits.program_files_max,
         file_bytes_max: limits.program_file_bytes_max,
         cage,
@@ -89,7 +96,7 @@ fn cage(
         shown: seen.0,
         network: settings.network.clone(),
         devices: settings.devices.iter().map(|path| path.as_bytes().to_vec()).collect(),
-        processes_max: 0,
+        processes_max: settings.program_processes_max,
         is_required: settings.confine == Confine::Require,
         lacks: lacks(),
     })
@@ -160,6 +167,23 @@ pub(crate) fn lacks() -> Vec<String> {
 #[cfg(not(debug_assertions))]
 pub(crate) fn lacks() -> Vec<String> {
     Vec::new()
+}
+
+/// CPU time that no honest process of an attempt can use: what all CPUs that it may use give it
+/// until its timeout, and a minute. It ends what goes on where nobody is left to watch the clock.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    clippy::cast_precision_loss,
+    reason = "far below 2^53 seconds; `as` saturates"
+)]
+fn cpu_seconds_max(timeout_ms: u64, cpus_max: f64) -> u64 {
+    if timeout_ms == 0 {
+        return 0;
+    }
+    let host = std::thread::available_parallelism().map_or(1, |cpus| cpus.get()) as f64;
+    let cpus = if cpus_max > 0.0 { cpus_max.min(host) } else { host };
+    ((timeout_ms.div_ceil(1_000) + 60) as f64 * cpus.max(1.0)).ceil() as u64
 }
 
 /// The fixed variables, then the program's own, then those that nobody may forge: the later

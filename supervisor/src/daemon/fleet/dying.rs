@@ -7,8 +7,10 @@ use super::{WorkerProcess, outcomes};
 use crate::daemon::Daemon;
 use crate::daemon::inputs::Input;
 use crate::link::worker::ConnectionId;
+use crate::os::cgroup::slot::OutOfMemory;
 use crate::os::process::{facts, leftovers, orphans};
 use crate::policy::claim::WorkerId;
+use crate::policy::crew::in_units;
 use crate::policy::event::{Event, Exit};
 use shiftboss_protocol::job::{Attempt, JobId};
 use std::collections::{BTreeMap, BTreeSet};
@@ -58,10 +60,18 @@ impl Daemon {
         self.fleet.by_pid.remove(&one.process.pid());
         let now = Instant::now();
         let connection = one.connection.as_ref().map(|(connection, _)| *connection);
-        let exit =
-            Exit { code: ended.code, signal: ended.signal, last_words: last_words(&one.output) };
+        let exit = Exit {
+            code: ended.code,
+            signal: ended.signal,
+            last_words: last_words(&one.output),
+            out_of_memory: None,
+        };
         let _ = std::fs::remove_file(&one.lock);
         let _ = std::fs::remove_file(&one.record);
+        if let Some(slot) = &one.bounds.slot {
+            // Its programs, wherever they have got to: nothing leaves its group.
+            slot.kill();
+        }
         let dying = Dying {
             worker: one,
             exit,
@@ -87,7 +97,7 @@ impl Daemon {
         let mut to_sweep = Vec::new();
         for (worker, one) in &mut self.fleet.dying {
             let open = one.connection.is_some() && now < one.since + CONNECTION_ENDS_WITHIN;
-            let alone = swept && (one.worker.is_child || one.is_alone(now));
+            let alone = swept && one.is_empty() && (one.worker.is_child || one.is_alone(now));
             match one.sweep {
                 Sweep::NotYet if alone && !open && !one.worker.is_child => {
                     one.sweep = Sweep::UnderWay;
@@ -99,6 +109,7 @@ impl Daemon {
             one.next_look = now + one.gap;
             one.gap = (one.gap * 2).min(LOOK_AGAIN.1);
         }
+        self.fleet.remove_slots();
         for worker in to_sweep {
             self.sweep_by_environment(worker);
         }
@@ -153,6 +164,11 @@ impl Daemon {
             let ended = one.worker.process.reap().unwrap_or_default();
             (one.exit.code, one.exit.signal) = (ended.code, ended.signal);
         }
+        if let Some(slot) = one.worker.bounds.slot.take() {
+            one.exit.out_of_memory = slot.worker_out_of_memory().map(exceeded);
+            self.fleet.unremoved.push(slot);
+            self.fleet.remove_slots();
+        }
         let keys = self.attempts_of(worker);
         self.take_written_outcomes(worker, (&one.worker.owners, one.worker.is_child), &keys);
         for key in keys {
@@ -203,6 +219,14 @@ impl Dying {
         self.next_look = Instant::now();
     }
 
+    /// True once nothing is left in the worker's control group. What was born while a kernel
+    /// without `cgroup.kill` swept it is killed now.
+    fn is_empty(&self) -> bool {
+        let Some(slot) = &self.worker.bounds.slot else { return true };
+        slot.kill();
+        !slot.is_populated()
+    }
+
     /// True once no launcher of the worker is left. One that hangs is killed with its session.
     fn is_alone(&mut self, now: Instant) -> bool {
         let hurry = now >= self.since + LAUNCHERS_END_WITHIN;
@@ -212,6 +236,15 @@ impl Dying {
             !(ended || (hurry && facts::end_session(one.pidfd.as_fd(), one.pid)))
         });
         launchers.is_empty()
+    }
+}
+
+/// What a worker did that the kernel killed for want of memory.
+fn exceeded(told: OutOfMemory) -> String {
+    let peak = told.peak.map_or_else(String::new, |bytes| format!(" (peak {})", in_units(bytes)));
+    match told.limit {
+        Some(limit) => format!("exceeded its memory limit of {}{peak}", in_units(limit)),
+        None => format!("met a machine without free memory{peak}"),
     }
 }
 

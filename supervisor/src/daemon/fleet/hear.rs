@@ -107,10 +107,11 @@ impl Daemon {
         let is_back = std::mem::replace(&mut one.was_welcome, true);
         one.group = peer::group(one.process.pid());
         let job_type = one.job_type.clone();
+        let slot = one.bounds.slot.as_ref().map(|slot| slot.dir().to_owned());
         self.fleet.by_connection.insert(connection, worker);
         self.handle(Event::WorkerHeard(worker));
         failpoint::reach(Place::Greeted);
-        let welcome = self.welcome(worker, &job_type, refused.clone());
+        let welcome = self.welcome(worker, (&job_type, slot.as_deref()), refused.clone());
         self.send(worker, &SupervisorMessage::Welcome(welcome));
         if refused.is_empty() && is_back {
             let attempts = hello.held.len();
@@ -125,7 +126,12 @@ impl Daemon {
         }
     }
 
-    fn welcome(&self, worker: WorkerId, job_type: &str, refused: String) -> Welcome {
+    fn welcome(
+        &self,
+        worker: WorkerId,
+        (job_type, slot): (&str, Option<&Path>),
+        refused: String,
+    ) -> Welcome {
         let config = &self.config;
         let text = |path: &Path| path.to_string_lossy().into_owned();
         let one = config.types.get(job_type);
@@ -149,6 +155,9 @@ impl Daemon {
             orphan_grace_ms: one.map_or(600_000, |one| one.orphan_grace.millis()),
             outcomes_dir: text(&start::outcomes_dir(config)),
             program_files_max: one.and_then(|one| one.limits.files).unwrap_or(0),
+            cgroup_slot: slot.map(text).unwrap_or_default(),
+            program_processes_max: one.and_then(|one| one.limits.pids).unwrap_or(0),
+            program_cpus_max: one.and_then(|one| one.limits.cpu).unwrap_or(0.0),
             program_file_bytes_max: one.and_then(|it| it.limits.file_size).map_or(0, Size::bytes),
             confine: one.map_or_else(Default::default, |one| one.confine.into()),
             network: one.map_or_else(Default::default, |one| (&one.network).into()),
@@ -173,7 +182,7 @@ impl Daemon {
             WorkerMessage::Ready(ready) => {
                 let abilities = ready.abilities.join(", ");
                 tracing::info!(worker = worker.0, abilities, "worker {worker} is ready");
-                let confinement = ready.confinement.as_str().into();
+                let confinement = self.confinement(worker, &ready.confinement).as_str().into();
                 self.handle(Event::WorkerReady { worker, confinement });
             }
             WorkerMessage::Heartbeat => {
@@ -206,10 +215,12 @@ impl Daemon {
             WorkerMessage::Finished { job, attempt, outcome, usage } => {
                 failpoint::reach(Place::Finished);
                 self.on_ended(worker, (job, attempt));
+                self.look_at_worker(worker);
                 self.handle(Event::Finished { worker, job, attempt, outcome, usage });
             }
             WorkerMessage::Confined { job, attempt, confinement } => {
                 if self.is_running(worker, (job, attempt)) {
+                    let confinement = self.confinement(worker, &confinement);
                     self.store.send(Op::Confined { job, attempt, confinement });
                 }
             }
@@ -222,6 +233,12 @@ impl Daemon {
                 }
             }
         }
+    }
+
+    /// What holds a worker or a program by its own words, and what holds it from outside.
+    fn confinement(&self, worker: WorkerId, said: &str) -> String {
+        let bounds = self.fleet.processes.get(&worker).map(|one| &one.bounds);
+        bounds.map_or_else(|| said.to_owned(), |bounds| bounds.confinement(said))
     }
 
     /// Whether the worker may still say something of this attempt.

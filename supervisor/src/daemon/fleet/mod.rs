@@ -1,19 +1,24 @@
 //! The worker processes: spawned, recognised when they connect, heard ([`hear`]), seen gone
-//! ([`dying`]); and taken over from a supervisor before us ([`recovery`]), by what it put on
-//! record ([`record`]) and what its workers wrote down ([`outcomes`]).
+//! ([`dying`]), held in control groups ([`slots`]); and taken over from a supervisor before us
+//! ([`recovery`]), by what it put on record ([`record`]) and what its workers wrote down
+//! ([`outcomes`]).
 
 mod age;
 mod dying;
 mod hear;
+mod memory;
 mod outcomes;
 mod record;
 pub(in crate::daemon) mod recovery;
+pub(in crate::daemon) mod slots;
 
 use super::Daemon;
 use super::carry::PendingTake;
 use super::inputs::Input;
-use crate::config::Config;
+use crate::config::{Config, JobType};
 use crate::link::worker::{ConnectionId, Outbox};
+use crate::os::cgroup::slot::Slot;
+use crate::os::cgroup::tree::Tree;
 use crate::os::failpoint::{self, Place};
 use crate::os::host::{self, random_bytes};
 use crate::os::lock;
@@ -26,11 +31,13 @@ use crate::policy::event::{Event, Exit};
 use crate::store::OwnedJob;
 use age::WorkerAge;
 use dying::Dying;
+use memory::Looking;
 use record::{Launcher, WorkerRecord};
 use recovery::{Living, Recovery, Written};
 use sha2::{Digest, Sha256};
 use shiftboss_protocol::job::{Attempt, JobId};
 use shiftboss_protocol::message::{Hello, SupervisorMessage, TOKEN_BYTES};
+use slots::{Bounds, Groups, Throttling};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::File;
 use std::os::fd::AsFd;
@@ -56,6 +63,11 @@ pub(super) struct Fleet {
     written: HashMap<(JobId, Attempt), PathBuf>,
     record_dir: PathBuf,
     boot_id: String,
+    groups: Groups,
+    throttling: Throttling,
+    looking: Looking,
+    /// Groups of workers that are gone, which the kernel has not let go yet.
+    unremoved: Vec<Slot>,
     own_group: Option<String>,
     /// Part of every file name, so that workers of supervisors before us keep theirs.
     mark: String,
@@ -81,6 +93,7 @@ struct WorkerProcess {
     output: File,
     lock: PathBuf,
     record: PathBuf,
+    bounds: Bounds,
 }
 
 /// What is stored of a token: a hash says nothing to whoever reads it.
@@ -90,7 +103,7 @@ fn hash_of(token: &[u8; TOKEN_BYTES]) -> [u8; 32] {
 
 impl Fleet {
     /// A fleet without workers, of the instance with this id.
-    pub(super) fn new(config: &Config, instance: &str) -> Self {
+    pub(super) fn new(config: &Config, instance: &str, groups: Groups) -> Self {
         Self {
             processes: BTreeMap::new(),
             by_pid: HashMap::new(),
@@ -101,6 +114,10 @@ impl Fleet {
             written: HashMap::new(),
             record_dir: super::start::record_dir(config, &config.instance),
             boot_id: host::boot_id(),
+            groups,
+            throttling: Throttling::default(),
+            looking: Looking::default(),
+            unremoved: Vec::new(),
             own_group: peer::group(std::process::id()),
             mark: instance.rsplit('-').next().unwrap_or(instance).to_owned(),
         }
@@ -136,6 +153,31 @@ impl Fleet {
     pub(super) fn kill(&self, worker: WorkerId) {
         if let Some(one) = self.processes.get(&worker) {
             one.process.kill();
+            if let Some(slot) = &one.bounds.slot {
+                slot.kill();
+            }
+        }
+    }
+
+    fn throttled_us(&self, worker: WorkerId) -> Option<u64> {
+        self.processes.get(&worker)?.bounds.slot.as_ref()?.throttled_us()
+    }
+
+    /// Removes the groups of workers that are gone, as far as the kernel lets them go.
+    fn remove_slots(&mut self) {
+        self.unremoved.retain(|slot| slot.remove().is_err());
+    }
+
+    /// Our groups, for a thread that looks after a neighbour's.
+    pub(super) fn tree(&self) -> Option<Tree> {
+        self.groups.as_ref().ok().cloned()
+    }
+
+    /// Nothing of ours runs any more: our group goes too.
+    pub(super) fn dismantle(&mut self) {
+        self.remove_slots();
+        if let Ok(tree) = &self.groups {
+            tree.dismantle();
         }
     }
 
@@ -160,7 +202,8 @@ impl Fleet {
     }
 
     pub(super) fn next_look(&self) -> Option<Instant> {
-        self.dying.values().map(|one| one.next_look).min()
+        let dying = self.dying.values().map(|one| one.next_look);
+        dying.chain(self.looking.next()).min()
     }
 }
 
@@ -212,6 +255,9 @@ impl Daemon {
         if let Some(one) = self.config.types.get(job_type) {
             env.extend(one.env.0.iter().map(|(name, value)| format!("{name}={value}")));
         }
+        let unknown = JobType::of_workload(job_type, 1);
+        let configured = self.config.types.get(job_type).unwrap_or(&unknown);
+        let mut bounds = Bounds::make(&self.fleet.groups, configured, (job_type, slot))?;
         let process = spawn::spawn(&spawn::Command {
             program: &program,
             args: &args,
@@ -220,12 +266,17 @@ impl Daemon {
             lock: held.file().as_fd(),
             output: output.as_fd(),
         })?;
+        if let Err(reason) = bounds.take_in(configured, &process) {
+            process.kill();
+            return Err(reason.into());
+        }
         failpoint::reach(Place::Spawned);
         // The worker has its copy of the lock now; ours ends here, so that the lock ends with it.
         drop(held);
         let token_sha256 = hash_of(&token);
         let record = record::worker_path(&self.fleet.record_dir, &name);
-        self.put_on_record(&record, &lock, &process, token_sha256, (job_type, slot));
+        let group = bounds.slot.as_ref();
+        self.put_on_record(&record, (&lock, group), &process, token_sha256, (job_type, slot));
         Ok(WorkerProcess {
             process,
             token_sha256,
@@ -240,6 +291,7 @@ impl Daemon {
             output,
             lock,
             record,
+            bounds,
         })
     }
 
@@ -247,7 +299,7 @@ impl Daemon {
     fn put_on_record(
         &self,
         path: &Path,
-        lock: &Path,
+        (lock, group): (&Path, Option<&Slot>),
         process: &Process,
         token_sha256: [u8; 32],
         (job_type, slot): (&str, u32),
@@ -269,6 +321,7 @@ impl Daemon {
             started_ms: self.clock.now().unix_ms,
             owners: BTreeSet::from([self.instance.clone()]),
             lock: lock.to_owned(),
+            group: group.map(|slot| slot.dir().to_owned()),
         };
         if let Err(error) = record.write(path) {
             tracing::warn!(
@@ -294,7 +347,7 @@ impl Daemon {
     }
 
     fn take_over_worker(&mut self, one: Living) {
-        let Living { process, mut record, record_path, jobs, launchers, owners } = one;
+        let Living { process, mut record, record_path, jobs, launchers, owners, slot } = one;
         // On record before it is welcomed: from then on its programs carry our name.
         record.owners.extend(owners.iter().cloned().chain([self.instance.clone()]));
         if let Err(error) = record.write(&record_path) {
@@ -333,6 +386,7 @@ impl Daemon {
             output,
             lock: record.lock,
             record: record_path,
+            bounds: Bounds::found(slot, self.config.types.get(&record.job_type)),
         };
         self.fleet.by_pid.insert(pid, worker);
         self.announce_end(worker, &found.process);

@@ -49,6 +49,9 @@ pub(super) struct WorkerRecord {
     pub(super) owners: BTreeSet<String>,
     /// The file that it holds a lock on for life.
     pub(super) lock: PathBuf,
+    /// The group that its own and its programs' groups lie in.
+    #[serde(default)]
+    pub(super) group: Option<PathBuf>,
 }
 
 /// A launcher: its exit comes last in its program's tree.
@@ -233,6 +236,7 @@ mod tests {
             started_ms: 5,
             owners: BTreeSet::from(["main-1".to_owned()]),
             lock: dir.join("lock"),
+            group: Some(dir.join("command-3")),
         }
     }
 

@@ -5,9 +5,11 @@
 //! the living ours, give back the others; only then is anything claimed.
 
 use super::record::{self, Found, Launcher, WorkerRecord};
-use super::{chain, outcomes};
+use super::{chain, outcomes, slots};
 use crate::config::Config;
 use crate::daemon::start::{lock_dir, record_dir};
+use crate::os::cgroup::slot::Slot;
+use crate::os::cgroup::tree::Tree;
 use crate::os::failpoint::{self, Place};
 use crate::os::process::{Process, facts, leftovers};
 use crate::os::{host, lock};
@@ -56,6 +58,8 @@ pub(super) struct Living {
     pub(super) launchers: BTreeMap<Key, Launcher>,
     /// Instances under which its programs were started.
     pub(super) owners: BTreeSet<String>,
+    /// Its control groups.
+    pub(super) slot: Option<Slot>,
 }
 
 /// An outcome without a worker.
@@ -87,14 +91,22 @@ pub(in crate::daemon) fn recover(
     config: &Config,
     others: &[OtherInstance],
     store: &StoreHandle,
-    moment: Moment,
+    (moment, tree): (Moment, Option<&Tree>),
 ) -> Recovery {
     let mut recovery = Recovery::default();
-    let dead = find_dead(config, others, &mut recovery.postponed);
+    let dead = find_dead((config, tree), others, &mut recovery.postponed);
     let mut jobs = dead.jobs;
     let boot_id = host::boot_id();
     if moment == Moment::Start {
-        recovery.living = find_living(config, &boot_id, &mut jobs);
+        recovery.living = find_living((config, tree), &boot_id, &mut jobs);
+    }
+    // At once and before all others: workers and programs die together, whatever they have made
+    // of their environment.
+    let mut is_clear = true;
+    if let Some(tree) = tree.filter(|_| moment == Moment::Start) {
+        let slots = recovery.living.iter().filter_map(|one| one.slot.as_ref());
+        let slots: Vec<PathBuf> = slots.map(|slot| slot.dir().to_owned()).collect();
+        is_clear = slots::clear(tree, &slots);
     }
     let spared = attempts_of(&recovery.living);
     let pids: BTreeSet<u32> = recovery.living.iter().map(|one| one.record.pid).collect();
@@ -113,7 +125,7 @@ pub(in crate::daemon) fn recover(
         is_theirs(pid, environment) && !key_of(environment).is_some_and(|key| spared.contains(&key))
     });
     let unseen = unseen(config, &boot_id, &jobs);
-    if !left.is_empty() || !unseen.is_empty() {
+    if !left.is_empty() || !unseen.is_empty() || !is_clear {
         tracing::error!(
             pids = ?left,
             unseen = ?unseen,
@@ -166,7 +178,11 @@ fn attempts_of(living: &[Living]) -> BTreeSet<Key> {
 
 /// Which instances are dead, with their running rows; and those of other names whose processes
 /// still live: a supervisor of that name may come back for them.
-fn find_dead(config: &Config, others: &[OtherInstance], postponed: &mut BTreeSet<String>) -> Dead {
+fn find_dead(
+    (config, tree): (&Config, Option<&Tree>),
+    others: &[OtherInstance],
+    postponed: &mut BTreeSet<String>,
+) -> Dead {
     let mut dead = Dead { ids: BTreeSet::new(), owners: BTreeSet::new(), jobs: Vec::new() };
     for other in others {
         if !is_dead(config, other) {
@@ -195,6 +211,12 @@ fn find_dead(config: &Config, others: &[OtherInstance], postponed: &mut BTreeSet
                     "another supervisor died and its workers go on: their jobs stay theirs until \
                      it is back or they have ended"
                 );
+                postponed.extend(name_of(&other.id).map(str::to_owned));
+                continue;
+            }
+            // What has cleared its environment is still in its group.
+            let name = name_of(&other.id).zip(tree);
+            if name.is_some_and(|(name, tree)| !slots::clear_of(tree, config, name)) {
                 postponed.extend(name_of(&other.id).map(str::to_owned));
                 continue;
             }
@@ -231,7 +253,11 @@ fn is_dead(config: &Config, other: &OtherInstance) -> bool {
 
 /// Workers on record that live, each with the rows that were claimed for its process. What is on
 /// record and does not live is forgotten.
-fn find_living(config: &Config, boot_id: &str, jobs: &mut Vec<OwnedJob>) -> Vec<Living> {
+fn find_living(
+    (config, tree): (&Config, Option<&Tree>),
+    boot_id: &str,
+    jobs: &mut Vec<OwnedJob>,
+) -> Vec<Living> {
     let dir = record_dir(config, &config.instance);
     let mut living = Vec::new();
     for (record_path, record) in record::workers(&dir) {
@@ -254,7 +280,9 @@ fn find_living(config: &Config, boot_id: &str, jobs: &mut Vec<OwnedJob>) -> Vec<
         let launchers = launchers.collect();
         let owners = jobs.iter().flat_map(|job| [Some(job.owner.clone()), job.instance.clone()]);
         let owners = owners.flatten().chain(record.owners.iter().cloned()).collect();
-        living.push(Living { process, record, record_path, jobs, launchers, owners });
+        let group = record.group.as_deref().filter(|_| tree.is_some());
+        let slot = group.and_then(|dir| Slot::find(dir, record.pid));
+        living.push(Living { process, record, record_path, jobs, launchers, owners, slot });
     }
     living
 }

@@ -1,9 +1,10 @@
 //! Processes: [`spawn`] makes workers and holds them, [`facts`] tells which one a number means,
-//! [`orphans`] and [`leftovers`] see to it that nothing of a dead one goes on, [`peer`] who is at
-//! the other end of a socket.
+//! [`memory`] what it uses; [`orphans`] and [`leftovers`] see to it that nothing of a dead one goes
+//! on, [`peer`] who is at the other end of a socket.
 
 pub mod facts;
 pub mod leftovers;
+pub mod memory;
 pub mod orphans;
 pub mod peer;
 pub mod spawn;

@@ -188,6 +188,8 @@ impl Crew {
                 None
             } else if limit > 0 && one.jobs_given >= limit {
                 Some("it has run as many jobs as one worker may")
+            } else if one.worn {
+                Some("it uses more memory than a worker may keep (recycle.above_memory)")
             } else if one.settings.workload != settings.workload
                 || one.settings.concurrency != settings.concurrency
                 || one.settings.start_mark != settings.start_mark

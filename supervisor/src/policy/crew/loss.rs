@@ -21,6 +21,8 @@ const SIGSYS: i32 = 31;
 pub(super) struct Loss {
     kind: Kind,
     ending: Ending,
+    /// It exceeded its memory limit.
+    out_of_memory: bool,
     /// A sentence for people.
     pub(super) what: String,
 }
@@ -48,6 +50,8 @@ pub(super) enum Verdict {
     Innocent(String),
     /// It was alone: a crash is counted, for this cause.
     Culprit(Cause, String),
+    /// It was alone and used more memory than its slot may have: that is a failure of its own.
+    OutOfMemory(String),
     /// It was being stopped for this reason, and is stopped now.
     Stopped(StopReason, String),
 }
@@ -58,6 +62,9 @@ impl Loss {
             return Verdict::Stopped(reason, self.what.clone());
         }
         match self.kind {
+            Kind::Alone(culprit) if culprit == job && self.out_of_memory => {
+                Verdict::OutOfMemory(self.what.clone())
+            }
             Kind::Alone(culprit) if culprit == job => {
                 let is_forbidden = self.ending == Ending::Signal(SIGSYS);
                 let cause = if is_forbidden { Cause::ForbiddenSyscall } else { Cause::Crash };
@@ -89,7 +96,8 @@ impl Crew {
             (None, Some(job), None) => Kind::Alone(*job),
             (None, Some(_), Some(_)) => Kind::Shared,
         };
-        Loss { kind, ending: ending_of(one, exit), what }
+        let out_of_memory = exit.out_of_memory.is_some() || one.out_of_memory.is_some();
+        Loss { kind, ending: ending_of(one, exit), out_of_memory, what }
     }
 
     /// Writes the death into the type's books and tells the log.
@@ -199,6 +207,10 @@ fn sentence(one: &Worker, worker: WorkerId, exit: &Exit) -> String {
         (None, Some(code)) => format!("exited with code {code}"),
         (None, None) => "ended".to_owned(),
     };
+    let exceeded = exit.out_of_memory.as_ref().or(one.out_of_memory.as_ref());
+    if let Some(exceeded) = exceeded {
+        return format!("worker {worker}{pid} {exceeded} and was killed");
+    }
     let why = one.end_cause.as_deref().map_or_else(String::new, |cause| format!(": {cause}"));
     let words = if exit.last_words.is_empty() {
         String::new()

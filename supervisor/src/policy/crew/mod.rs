@@ -2,12 +2,13 @@
 //!
 //! [`Crew::handle`] takes one event; then [`Crew::settle`](demand) looks at what is wanted and
 //! what exists. `worker.rs`, `survivor.rs` and `run.rs` hold what lives, `loss.rs` what a death
-//! means, `outcome.rs` how attempts end, `offer.rs` what a claim is made for, `deadline.rs` all
-//! timers, `view.rs` what listings show.
+//! means, `memory.rs` who uses too much, `outcome.rs` how attempts end, `offer.rs` what a claim is
+//! made for, `deadline.rs` all timers, `view.rs` what listings show.
 
 mod deadline;
 mod demand;
 mod loss;
+mod memory;
 mod offer;
 mod outcome;
 mod run;
@@ -17,6 +18,7 @@ mod tests;
 mod view;
 mod worker;
 
+pub use memory::in_units;
 pub use survivor::{FoundRun, Survivor};
 pub use view::{RunView, StatusView, TypeView, WorkerView};
 
@@ -142,6 +144,7 @@ impl Crew {
             Event::WorkerFound(found) => self.on_found(now, found, out),
             Event::WorkerBack { worker, held } => self.on_back(now, worker, &held, out),
             Event::WorkerOutdated(worker) => self.on_outdated(now, worker, out),
+            Event::MemoryUsed { worker, used } => self.on_memory_used(now, worker, used, out),
             Event::WorkerExited { worker, exit } => self.on_exited(now, worker, &exit, out),
             Event::Progress { worker, job, attempt } => self.on_progress(now, worker, job, attempt),
             Event::Finished { worker, job, attempt, outcome, usage } => {

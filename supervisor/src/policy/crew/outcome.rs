@@ -50,6 +50,10 @@ impl Crew {
                 Move::GiveBack
             }
             Verdict::Culprit(cause, what) => self.crash(job, (cause, what), &mut record, out),
+            Verdict::OutOfMemory(what) => {
+                let failure = Failure::retryable(Cause::OutOfMemory, what);
+                self.fail(now, job, &failure, &mut record, out)
+            }
             Verdict::Stopped(StopReason::Cancelled, what) => {
                 record.cause = Some(Cause::Cancelled);
                 record.error = Some(format!("cancelled on request; {what}"));

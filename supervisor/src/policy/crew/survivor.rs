@@ -82,6 +82,8 @@ impl Crew {
             idle_since: now.mono,
             jobs_given: u32::try_from(runs.len()).unwrap_or(u32::MAX),
             end_cause: None,
+            out_of_memory: None,
+            worn: false,
             forced_by: None,
             dismissed: false,
             away: true,

@@ -38,6 +38,10 @@ pub(super) struct Worker {
     pub(super) jobs_given: u32,
     /// Set when something other than the operator ends it: then its death is a death.
     pub(super) end_cause: Option<String>,
+    /// What it and its programs exceeded, when that ended it.
+    pub(super) out_of_memory: Option<String>,
+    /// It has grown so much that it is replaced when it is idle.
+    pub(super) worn: bool,
     /// Its attempt that did not stop: the others it holds are innocent.
     pub(super) forced_by: Option<JobId>,
     /// It was told to go (retired, recycled, drained): its exit is no death.
@@ -83,6 +87,8 @@ impl Crew {
             idle_since: now.mono,
             jobs_given: 0,
             end_cause: None,
+            out_of_memory: None,
+            worn: false,
             forced_by: None,
             dismissed: false,
             away: false,

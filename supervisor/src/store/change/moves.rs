@@ -211,12 +211,13 @@ fn close_attempt(
     one: &FencedMove,
     (outcome, cause, error): Ending<'_>,
 ) -> rusqlite::Result<usize> {
-    let AttemptRecord { cause: own, exit_code, signal, usage, error: _ } = &one.record;
+    let AttemptRecord { cause: own, exit_code, signal, usage, throttled_ms, error: _ } =
+        &one.record;
     let cause = own.or(cause).map(Cause::as_str);
     let signed = |number: Option<u64>| number.map(|one| i64::try_from(one).unwrap_or(i64::MAX));
     db.statement(
         "UPDATE {p}attempts SET ended_at = ?3, outcome = ?4, cause = ?5, exit_code = ?6,
-           signal = ?7, cpu_ms = ?8, memory_peak = ?9, error = ?10
+           signal = ?7, cpu_ms = ?8, memory_peak = ?9, error = ?10, throttled_ms = ?11
          WHERE job_id = ?1 AND attempt = ?2 AND ended_at IS NULL",
     )?
     .execute((
@@ -230,6 +231,7 @@ fn close_attempt(
         signed(usage.cpu_ms),
         signed(usage.memory_peak_bytes),
         error,
+        signed(*throttled_ms),
     ))
 }
 

@@ -6,6 +6,7 @@ use shiftboss_protocol::job::{Attempt, Cause, Usage};
 
 fn record(error: &str) -> AttemptRecord {
     AttemptRecord {
+        throttled_ms: Some(250),
         cause: Some(Cause::ExitCode),
         exit_code: Some(3),
         signal: None,

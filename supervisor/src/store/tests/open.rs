@@ -100,15 +100,37 @@ fn a_foreign_meta_table_is_refused_even_with_a_version() {
 }
 
 #[test]
+fn tables_of_the_first_version_are_brought_up_to_date_and_keep_their_rows() {
+    let folder = folder();
+    drop(database(&folder));
+    let path = options(&folder).path;
+    let conn = foreign(&path);
+    conn.execute_batch(
+        "INSERT INTO attempts (job_id, attempt, instance, started_at) VALUES (1, 1, 'old', 5);
+         ALTER TABLE attempts DROP COLUMN throttled_ms;
+         UPDATE meta SET value = '1' WHERE key = 'schema_version'",
+    )
+    .expect("as the first version left it");
+    drop(database(&folder));
+    let sql = "SELECT instance, throttled_ms, value FROM attempts, meta
+               WHERE key = 'schema_version'";
+    let row: (String, Option<i64>, String) = conn
+        .query_row(sql, [], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
+        .expect("the column is there");
+    assert_eq!(row, ("old".to_owned(), None, "2".to_owned()));
+    drop(database(&folder));
+}
+
+#[test]
 fn a_newer_schema_is_refused() {
     let folder = folder();
     drop(database(&folder));
     let conn = foreign(&options(&folder).path);
     conn.execute("UPDATE meta SET value = '7' WHERE key = 'schema_version'", []).expect("set");
     let said = refusal(&options(&folder));
-    let wanted = format!("has schema version 7, this program knows versions up to {}", 1);
+    let wanted = format!("has schema version 7, this program knows versions up to {}", 2);
     assert!(said.contains(&wanted), "{said}");
-    assert_eq!(schema::VERSION, 1);
+    assert_eq!(schema::VERSION, 2);
     assert!(Reader::open(&options(&folder).path, "").is_err());
 }
 

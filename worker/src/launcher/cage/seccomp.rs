@@ -139,6 +139,10 @@ const ABSENT_CALLS: &[libc::c_long] = &[
     libc::SYS_io_uring_register,
 ];
 
+/// Absent for programs only: their modes lie in memory, or came too late for libraries to rely on,
+/// see `SET_ID`. Workers and launchers look paths up with the first.
+const MODELESS_CALLS: &[libc::c_long] = &[libc::SYS_openat2, libc::SYS_fchmodat2];
+
 /// Of the refused calls those that a launcher makes to build a cage.
 const FOR_CAGES: &[libc::c_long] = &[
     libc::SYS_mount,
@@ -184,6 +188,32 @@ const IOCTL: [u32; 6] = [
     libc::TCGETS as u32,
     libc::TIOCGWINSZ as u32,
 ];
+/// A file with one of these bits outlives its job: outside of the cage, where nothing ignores
+/// them, it would hand the supervisor's user to whoever executes it.
+const SET_ID: u32 = libc::S_ISUID | libc::S_ISGID;
+
+/// Calls that give a file its mode, and which argument that is.
+const MODE_CALLS: &[(libc::c_long, u32)] = &[
+    (libc::SYS_fchmod, 1),
+    (libc::SYS_fchmodat, 2),
+    (libc::SYS_mknodat, 2),
+    #[cfg(target_arch = "x86_64")]
+    (libc::SYS_chmod, 1),
+    #[cfg(target_arch = "x86_64")]
+    (libc::SYS_mknod, 1),
+    #[cfg(target_arch = "x86_64")]
+    (libc::SYS_creat, 1),
+];
+
+/// Calls that do so only when they make a file, and where their flags stand; the mode follows.
+const OPEN_CALLS: &[(libc::c_long, u32)] = &[
+    (libc::SYS_openat, 2),
+    #[cfg(target_arch = "x86_64")]
+    (libc::SYS_open, 1),
+];
+
+/// Flags of a call that makes a file; the second is O_TMPFILE without what it shares with others.
+const MAKES_FILE: u32 = libc::O_CREAT.cast_unsigned() | 0o20_000_000;
 
 /// Requests that put text into a terminal's input.
 const TERMINAL_REQUESTS: [u32; 2] = [libc::TIOCSTI as u32, 0x541c];
@@ -212,7 +242,7 @@ impl Filter {
     /// its ABI 9 covers neither.
     pub(super) fn new(network: &Network, has_root: bool, has_net: bool) -> Self {
         let mut code = begin();
-        for number in ABSENT_CALLS {
+        for number in ABSENT_CALLS.iter().chain(MODELESS_CALLS) {
             on_call(&mut code, *number, vec![answer(ABSENT)]);
         }
         for number in REFUSED_CALLS {
@@ -221,6 +251,7 @@ impl Filter {
         on_call(&mut code, libc::SYS_clone, any_bit(0, NAMESPACES, REFUSED));
         on_call(&mut code, libc::SYS_ioctl, any_of(1, &TERMINAL_REQUESTS, REFUSED));
         on_call(&mut code, libc::SYS_personality, none_of(0, &PERSONALITIES, REFUSED));
+        add_modes(&mut code);
         add_sockets(&mut code, network, has_root, has_net);
         code.push(answer(ALLOW));
         Self(code)
@@ -303,6 +334,19 @@ fn begin() -> Vec<libc::sock_filter> {
     #[cfg(target_arch = "x86_64")]
     code.extend([jump(libc::BPF_JGE, X32, 0, 1), answer(KILL)]);
     code
+}
+
+fn add_modes(code: &mut Vec<libc::sock_filter>) {
+    for (number, mode) in MODE_CALLS {
+        on_call(code, *number, any_bit(*mode, SET_ID, REFUSED));
+    }
+    for (number, flags) in OPEN_CALLS {
+        let of_new_file = any_bit(flags + 1, SET_ID, REFUSED);
+        let mut body = vec![load(at_argument(*flags))];
+        body.push(jump(libc::BPF_JSET, MAKES_FILE, 0, distance(of_new_file.len())));
+        body.extend(of_new_file);
+        on_call(code, *number, body);
+    }
 }
 
 fn add_sockets(

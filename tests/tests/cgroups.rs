@@ -1,0 +1,188 @@
+//! Control groups: nothing leaves them, they end with the worker, and without them work goes on.
+//! Limits that the kernel enforces need controllers, so they are tried in the virtual machine.
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use shiftboss_tests::{Stage, children, groups, is_root, output_of, skip, wait_for, wait_until};
+use std::path::PathBuf;
+use std::process::Command;
+
+/// A stage with a supervisor that has control groups, and the group that is its own.
+fn with_groups(test: &str, extra: &str) -> Option<(Stage, PathBuf)> {
+    if groups::parent().is_none() {
+        skip(test, "no control group can be made below that of this process");
+        return None;
+    }
+    let stage = Stage::new(extra);
+    let base = groups::named_in(&stage.log()).pop();
+    Some((stage, base.expect("the log names the group")))
+}
+
+/// A script whose double-forked child has no environment, no terminal, no session of ours and no
+/// parent; it sleeps for a time by which it is found. The script itself waits for `go`.
+fn escaping(stage: &Stage, seconds: &str) -> String {
+    let go = stage.path("go").display().to_string();
+    format!(
+        "[ $SHIFTBOSS_ATTEMPT -gt 1 ] || (env -i setsid sh -c 'exec </dev/null >/dev/null 2>&1; \
+         (exec env -i setsid sleep {seconds} &)' &); while [ ! -e {go} ]; do sleep 0.02; done"
+    )
+}
+
+/// The process that sleeps for exactly this long.
+fn sleeper(seconds: &str) -> Option<i32> {
+    let wanted = format!("sleep\0{seconds}\0");
+    let entries = std::fs::read_dir("/proc").expect("it is mounted").flatten();
+    let mut pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+    pids.find(|pid| {
+        std::fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line == wanted.as_bytes())
+    })
+}
+
+/// Kills a worker with all its launchers, none of which can do anything about it.
+fn kill_all_guards(worker: i32) {
+    let worker_pid = Pid::from_raw(worker);
+    kill(worker_pid, Signal::SIGSTOP).expect("it lives");
+    for launcher in children(worker) {
+        kill(Pid::from_raw(launcher), Signal::SIGKILL).expect("it lives");
+    }
+    kill(worker_pid, Signal::SIGKILL).expect("it lives");
+}
+
+fn wait_for_return(stage: &Stage, job: i64) {
+    wait_until("its worker is back", || {
+        let workers = stage.json(&["workers", "--json"]);
+        let is_back =
+            |one: &serde_json::Value| one["state"] == "busy" && one["attempts"][0]["job"] == job;
+        workers.as_array().is_some_and(|all| all.iter().any(is_back))
+    });
+}
+
+#[test]
+fn what_has_left_everything_else_is_still_in_the_group_of_an_adopted_worker() {
+    let test = "what_has_left_everything_else_is_still_in_the_group_of_an_adopted_worker";
+    let Some((mut stage, base)) = with_groups(test, "") else { return };
+    let job = stage.shell(&escaping(&stage, "86321.5"));
+    let escaped = wait_for("it has escaped", || sleeper("86321.5"));
+    let worker = stage.attempts(job)[0].pid;
+    stage.signal(Signal::SIGKILL);
+    stage.wait_for_end();
+    stage.start();
+    wait_for_return(&stage, job);
+    assert!(groups::processes(&base).contains(&escaped), "nothing leaves its group");
+    kill_all_guards(worker);
+    wait_until("another attempt runs", || stage.attempts(job).len() == 2);
+    assert_eq!(sleeper("86321.5"), None, "the job ran again beside what was left of it");
+    std::fs::write(stage.path("go"), "").expect("the folder is ours");
+    stage.wait_for_state(job, "succeeded");
+}
+
+#[test]
+fn groups_that_a_crash_left_are_emptied_before_anything_is_given_back() {
+    let test = "groups_that_a_crash_left_are_emptied_before_anything_is_given_back";
+    let Some((mut stage, base)) = with_groups(test, "") else { return };
+    let job = stage.shell(&escaping(&stage, "86322.5"));
+    wait_until("it has escaped", || sleeper("86322.5").is_some());
+    let worker = stage.attempts(job)[0].pid;
+    stage.signal(Signal::SIGKILL);
+    stage.wait_for_end();
+    kill_all_guards(worker);
+    // Another one, of a slot that no worker asks for.
+    let left = base.join("encode-7");
+    std::fs::create_dir(&left).expect("the group is ours");
+    let mut stray = Command::new("sleep").arg("600").spawn().expect("sleep runs");
+    std::fs::write(left.join("cgroup.procs"), stray.id().to_string()).expect("it can be moved");
+    stage.start();
+    wait_until("another attempt runs", || stage.attempts(job).len() == 2);
+    assert_eq!(sleeper("86322.5"), None, "the job ran again beside what was left of it");
+    assert!(!stray.wait().expect("ours").success(), "it was killed");
+    assert!(!left.exists(), "its group is gone");
+    std::fs::write(stage.path("go"), "").expect("the folder is ours");
+    stage.wait_for_state(job, "succeeded");
+}
+
+#[test]
+fn groups_exist_as_long_as_what_they_are_for() {
+    let test = "groups_exist_as_long_as_what_they_are_for";
+    let Some((mut stage, base)) = with_groups(test, "") else { return };
+    let go = stage.path("go").display().to_string();
+    let job = stage.shell(&format!("while [ ! -e {go} ]; do sleep 0.02; done"));
+    let worker = wait_for("it runs", || stage.attempts(job).first().map(|one| one.pid));
+    let slot = base.join("command-0");
+    let job_group = slot.join("job-0");
+    wait_until("its programs have a group", || !groups::processes(&job_group).is_empty());
+    assert_eq!(groups::processes(&slot.join("worker")), [worker]);
+    assert!(!groups::processes(&job_group).contains(&worker), "it lives to tell");
+    let own = std::fs::read_to_string(slot.join("cgroup.procs")).expect("it is there");
+    assert_eq!(own, "", "what holds the limits holds no process");
+    std::fs::write(&go, "").expect("the folder is ours");
+    stage.wait_for_state(job, "succeeded");
+    assert!(!job_group.exists(), "it ends with its attempt");
+    let attempt = &stage.attempts(job)[0];
+    assert_eq!(attempt.confinement.as_deref().map(|text| text.contains("cgroup")), Some(true));
+    stage.signal(Signal::SIGTERM);
+    stage.wait_for_end();
+    assert!(!base.exists(), "nothing is left behind");
+}
+
+#[test]
+fn cpu_time_of_what_nobody_waited_for_is_counted() {
+    let test = "cpu_time_of_what_nobody_waited_for_is_counted";
+    let Some((stage, _)) = with_groups(test, "") else { return };
+    // The child is nobody's: its time is in no sum of a parent until it is reaped.
+    let script = "(setsid sh -c 'n=0; while [ $n -lt 200000 ]; do n=$((n+1)); done; \
+                  touch done; sleep 60' &); while [ ! -e done ]; do sleep 0.02; done";
+    let job = stage.shell(script);
+    stage.wait_for_state(job, "succeeded");
+    let cpu_ms = stage.attempts(job)[0].cpu_ms.expect("it is counted");
+    assert!(cpu_ms >= 20, "{cpu_ms} ms");
+}
+
+#[test]
+fn a_cancelled_tree_is_dead_when_its_launcher_was_killed_too() {
+    let test = "a_cancelled_tree_is_dead_when_its_launcher_was_killed_too";
+    let Some((stage, _)) = with_groups(test, "[types.command]\nmax_attempts = 1") else { return };
+    let job = stage.shell(&escaping(&stage, "86323.5"));
+    wait_until("it has escaped", || sleeper("86323.5").is_some());
+    let worker = stage.attempts(job)[0].pid;
+    for launcher in children(worker) {
+        kill(Pid::from_raw(launcher), Signal::SIGKILL).expect("it lives");
+    }
+    stage.wait_for_state(job, "failed");
+    assert_eq!(sleeper("86323.5"), None, "its worker killed its group");
+    assert_eq!(stage.attempts(job)[0].pid, worker);
+}
+
+#[test]
+fn without_a_tree_that_can_be_written_work_goes_on_and_says_so() {
+    let test = "without_a_tree_that_can_be_written_work_goes_on_and_says_so";
+    let (Some(parent), true) = (groups::parent(), is_root()) else {
+        return skip(test, "needs root and a control group to take away");
+    };
+    let dir = parent.display();
+    let read_only = format!("mount --bind {dir} {dir} && mount -o remount,bind,ro {dir}");
+    let script = |prepare: &str| format!("{prepare} && exec \"$@\"");
+    let within = |script: &str| {
+        let args = ["--mount", "--propagation", "private", "sh", "-c", script, "sh"];
+        args.map(str::to_owned).to_vec()
+    };
+    if !output_of(Command::new("unshare").args(within(&script(&read_only))).arg("true"))
+        .status
+        .success()
+    {
+        return skip(test, "no mount namespace in which the tree is read-only");
+    }
+    let gone = "umount -R -l /sys/fs/cgroup";
+    for (prepare, said) in [(&*read_only, "Read-only file system"), (gone, "is not mounted")] {
+        let mut stage = Stage::dark("[types.command]\nlimits = { pids = 64 }");
+        let args = within(&script(prepare));
+        let mut wrapper = vec!["unshare"];
+        wrapper.extend(args.iter().map(String::as_str));
+        stage.start_within(&wrapper);
+        let job = stage.shell("true");
+        stage.wait_for_state(job, "succeeded");
+        let confinement = stage.attempts(job)[0].confinement.clone().unwrap_or_default();
+        let missing = "missing: cgroup (limits.pids: ";
+        assert!(confinement.contains(missing) && confinement.contains(said), "{confinement}");
+        assert!(stage.log().contains("limits are not enforced by the kernel"), "{}", stage.log());
+    }
+}
