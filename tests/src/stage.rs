@@ -108,6 +108,7 @@ impl Stage {
             text.push_str("[poll]\nstagger_max = \"0s\"\n");
         }
         std::fs::write(stage.path("shiftboss.toml"), text).expect("the folder is ours");
+        std::fs::create_dir(stage.file("")).expect("the folder is ours");
         stage
     }
 
@@ -115,6 +116,18 @@ impl Stage {
     #[must_use]
     pub fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
+    }
+
+    /// A path in the folder that the programs of [`Self::shell`] see and write.
+    #[must_use]
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.path("files").join(name)
+    }
+
+    /// The payload of a command that runs a shell script, which may write in [`Self::file`].
+    #[must_use]
+    pub fn script(&self, script: &str) -> Value {
+        serde_json::json!({ "argv": ["sh", "-c", script], "write": [self.file("")] })
     }
 
     /// A command of ours with this stage's configuration and nothing else.
@@ -288,8 +301,7 @@ impl Stage {
 
     /// Inserts a job that runs a shell script.
     pub fn shell(&self, script: &str) -> i64 {
-        let payload = serde_json::json!({ "argv": ["sh", "-c", script] });
-        self.insert("command", &payload.to_string())
+        self.insert("command", &self.script(script).to_string())
     }
 
     /// A row of `jobs`; `None` when it is gone.

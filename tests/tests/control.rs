@@ -141,7 +141,7 @@ fn the_environment_caps_and_switches_off() {
     let old = std::fs::read_to_string(&path).expect("it is there");
     std::fs::write(&path, format!("{text}{old}")).expect("written");
     stage.start();
-    let go = stage.path("go");
+    let go = stage.file("go");
     let wait = format!("while [ ! -e {} ]; do sleep 0.02; done", go.display());
     let jobs: Vec<i64> = (0..3).map(|_| stage.shell(&wait)).collect();
     wait_until("one runs", || stage.count("state = 'running'") == 1);

@@ -11,7 +11,7 @@ const QUICK_STOP: &str =
 /// A stage with a program that runs until the file `go` is there.
 fn stage_with_a_run() -> (Stage, i64) {
     let stage = Stage::new(QUICK_STOP);
-    let (go, runs) = (stage.path("go"), stage.path("runs"));
+    let (go, runs) = (stage.file("go"), stage.file("runs"));
     let (go, runs) = (go.display(), runs.display());
     let job = stage.shell(&format!("echo run >> {runs}; while [ ! -e {go} ]; do sleep 0.02; done"));
     wait_until("the program runs", || !stage.programs_of(job).is_empty());
@@ -49,7 +49,7 @@ fn a_database_that_is_moved_away_and_back_gets_every_outcome() {
     rename(&stage, "jobs.db", "aside.db");
     wait_for_trouble(&stage, "deleted or moved away");
     is_refused(&stage);
-    std::fs::write(stage.path("go"), "").expect("the folder is ours");
+    std::fs::write(stage.file("go"), "").expect("the folder is ours");
     wait_until("the program has ended", || stage.programs_of(job).is_empty());
     assert!(!stage.path("jobs.db").exists(), "no new database was made");
     rename(&stage, "aside.db", "jobs.db");
@@ -57,7 +57,7 @@ fn a_database_that_is_moved_away_and_back_gets_every_outcome() {
     assert_eq!(stage.wait_for_state(job, "succeeded").attempt, 1);
     let next = stage.insert("noop", "{}");
     stage.wait_for_state(next, "succeeded");
-    let runs = std::fs::read_to_string(stage.path("runs")).expect("it ran");
+    let runs = std::fs::read_to_string(stage.file("runs")).expect("it ran");
     assert_eq!(runs, "run\n");
 }
 
@@ -81,7 +81,7 @@ fn a_database_that_takes_the_place_of_ours_is_not_touched_before_a_restart() {
     stage.start();
     let next = stage.insert("noop", "{}");
     stage.wait_for_state(next, "succeeded");
-    std::fs::write(stage.path("go"), "").expect("the folder is ours");
+    std::fs::write(stage.file("go"), "").expect("the folder is ours");
     stage.wait_for_state(job, "succeeded");
     stage.signal(Signal::SIGTERM);
     assert_eq!(stage.wait_for_end(), Some(0));
@@ -118,6 +118,6 @@ fn a_deleted_log_loses_nothing_that_was_acknowledged() {
     assert!(stage.run(&["db", "check"]).status.success());
     stage.start();
     stage.wait_for_state(acknowledged, "succeeded");
-    std::fs::write(stage.path("go"), "").expect("the folder is ours");
+    std::fs::write(stage.file("go"), "").expect("the folder is ours");
     assert!(stage.wait_for_state(job, "succeeded").attempt >= 2);
 }

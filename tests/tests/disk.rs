@@ -20,7 +20,10 @@ fn an_outcome_that_does_not_fit_the_full_disk_is_stored_when_there_is_room() {
          printf '{{\"result\": \"%050000d\"}}\\n' 7",
         go.display()
     );
-    let payload = json!({ "argv": ["sh", "-c", script], "progress": { "json_lines": true } });
+    let payload = json!({
+        "argv": ["sh", "-c", script], "read": [elsewhere.path()],
+        "progress": { "json_lines": true },
+    });
     let job = stage.insert("command", &payload.to_string());
     wait_until("the program runs", || !stage.programs_of(job).is_empty());
     stage.disk().fill();

@@ -72,19 +72,18 @@ fn stage_on_a_small_disk(test: &str) -> Option<Small> {
 fn a_full_disk_refuses_new_jobs_keeps_outcomes_and_claims_nothing_before_it_is_stored() {
     let name = "a_full_disk_refuses_new_jobs_keeps_outcomes_and_claims_nothing";
     let Some(Small { mut stage, disk, _work }) = stage_on_a_small_disk(name) else { return };
-    let (go, runs) = (stage.path("go"), stage.path("runs"));
+    let (go, runs) = (stage.file("go"), stage.file("runs"));
     let (go_shown, runs_shown) = (go.display(), runs.display());
     // Its result is larger than what the log has room for.
     let result = "x".repeat(50_000);
-    std::fs::write(stage.path("result"), format!("{{\"result\": {{\"text\": \"{result}\"}}}}\n"))
+    std::fs::write(stage.file("result"), format!("{{\"result\": {{\"text\": \"{result}\"}}}}\n"))
         .expect("the folder is ours");
     let script = format!(
         "echo run >> {runs_shown}; while [ ! -e {go_shown} ]; do sleep 0.02; done; cat {}",
-        stage.path("result").display()
+        stage.file("result").display()
     );
-    let payload = serde_json::json!({
-        "argv": ["sh", "-c", script], "progress": { "json_lines": true },
-    });
+    let mut payload = stage.script(&script);
+    payload["progress"] = serde_json::json!({ "json_lines": true });
     let large = stage.insert("command", &payload.to_string());
     wait_until("the program runs", || runs.exists());
     disk.fill(8192);
@@ -133,7 +132,8 @@ fn a_full_disk_refuses_new_jobs_keeps_outcomes_and_claims_nothing_before_it_is_s
 /// A small job that may still fit: while the large outcome waits, its claim must wait, too.
 fn insert_small(foreign: &Connection, runs: &Path) -> Option<i64> {
     let script = format!("echo run >> {}", runs.display());
-    let payload = serde_json::json!({ "argv": ["sh", "-c", script] }).to_string();
+    let payload =
+        serde_json::json!({ "argv": ["sh", "-c", script], "write": [runs.parent()] }).to_string();
     let insert = "INSERT INTO jobs(type, payload) VALUES ('command', ?1)";
     foreign.execute(insert, [payload]).ok().map(|_| foreign.last_insert_rowid())
 }

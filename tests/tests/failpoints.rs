@@ -29,8 +29,8 @@ fn dies(place: &str, mut supervisor: Child) {
 
 /// A job that says which attempt runs; inserted without a supervisor, which makes the tables.
 fn submit(stage: &Stage) -> i64 {
-    let script = format!("echo $SHIFTBOSS_ATTEMPT >> {}", stage.path("journal").display());
-    let payload = serde_json::json!({ "argv": ["sh", "-c", script] }).to_string();
+    let script = format!("echo $SHIFTBOSS_ATTEMPT >> {}", stage.file("journal").display());
+    let payload = stage.script(&script).to_string();
     let added = stage.json(&["submit", "command", "--payload", &payload, "--json"]);
     added["id"].as_i64().expect("it has an id")
 }
@@ -38,7 +38,7 @@ fn submit(stage: &Stage) -> i64 {
 fn succeeds_once(stage: &Stage, place: &str, job: i64, attempt: i64) {
     let done = stage.wait_for_state(job, "succeeded");
     assert_eq!((done.attempt, done.failures, done.crash_count), (attempt, 0, 0), "{place}");
-    let journal = std::fs::read_to_string(stage.path("journal")).expect("it ran");
+    let journal = std::fs::read_to_string(stage.file("journal")).expect("it ran");
     assert_eq!(journal, format!("{attempt}\n"), "{place}");
 }
 
@@ -77,13 +77,13 @@ fn a_recovery_that_was_cut_off_is_done_by_the_next_start() {
         let mut stage = Stage::new("");
         let job = stage.shell(&format!(
             "cd {}; echo $SHIFTBOSS_ATTEMPT >> journal; until [ -e go ]; do sleep 0.02; done",
-            stage.path("").display()
+            stage.file("").display()
         ));
-        wait_for("it runs", || stage.path("journal").exists().then_some(()));
+        wait_for("it runs", || stage.file("journal").exists().then_some(()));
         stage.signal(Signal::SIGKILL);
         stage.wait_for_end();
         dies(place, stage.spawn_supervisor("log", &[(VARIABLE, place)]));
-        std::fs::write(stage.path("go"), "").expect("the folder is ours");
+        std::fs::write(stage.file("go"), "").expect("the folder is ours");
         stage.start();
         succeeds_once(&stage, place, job, 1);
     }

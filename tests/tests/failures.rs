@@ -32,7 +32,7 @@ fn bad_payloads_fail_for_good_and_name_the_field() {
 #[test]
 fn an_error_is_tried_again_after_a_delay_and_then_given_up() {
     let stage = Stage::new("[types.command]\nretry = { base = \"20ms\", max = \"50ms\" }");
-    let runs = stage.path("runs");
+    let runs = stage.file("runs");
     let script = format!("echo run >> {}; echo broken >&2; exit 3", runs.display());
     let job = stage.shell(&script);
     let row = stage.wait_for_state(job, "failed");

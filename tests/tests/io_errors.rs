@@ -6,7 +6,7 @@ use shiftboss_tests::{Stage, Strace, wait_until};
 /// Runs a job while writes or syncs of the log fail; the log must then tell of `told`.
 fn survives(test: &str, inject: &str, told: &str) {
     let stage = Stage::new("[types.command]\nmax_attempts = 1");
-    let (go, runs) = (stage.path("go"), stage.path("runs"));
+    let (go, runs) = (stage.file("go"), stage.file("runs"));
     let (go_shown, runs_shown) = (go.display(), runs.display());
     let wait = format!("while [ ! -e {go_shown} ]; do sleep 0.02; done");
     let job = stage.shell(&format!("echo run >> {runs_shown}; {wait}"));

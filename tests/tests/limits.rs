@@ -8,12 +8,12 @@ const CONFIG: &str = "[types.command]\nmax_attempts = 1\n\
 #[test]
 fn a_file_above_the_limit_ends_the_program_and_says_so() {
     let stage = Stage::new(CONFIG);
-    let large = stage.path("large");
+    let large = stage.file("large");
     // From a process that has left the program's session: limits are inherited by all of them.
     let script =
         format!("setsid -w head -c 1000000 /dev/zero > {}; kill -XFSZ $$", large.display());
     let direct = format!("exec head -c 1000000 /dev/zero > {}2", large.display());
-    for (script, file) in [(script, large.clone()), (direct, stage.path("large2"))] {
+    for (script, file) in [(script, large.clone()), (direct, stage.file("large2"))] {
         let job = stage.shell(&script);
         let row = stage.wait_for_state(job, "failed");
         let attempt = &stage.attempts(job)[0];
@@ -27,7 +27,7 @@ fn a_file_above_the_limit_ends_the_program_and_says_so() {
 #[test]
 fn a_program_that_ignores_the_signal_still_writes_no_more() {
     let stage = Stage::new(CONFIG);
-    let large = stage.path("large");
+    let large = stage.file("large");
     let script = format!("trap '' XFSZ; head -c 1000000 /dev/zero > {}; exit 7", large.display());
     let job = stage.shell(&script);
     let row = stage.wait_for_state(job, "failed");

@@ -14,7 +14,7 @@ fn trouble(control: &Control) -> (String, Duration) {
 #[test]
 fn a_lock_of_twelve_seconds_delays_everything_loses_nothing_and_is_told() {
     let stage = Stage::new("[types.command]\nworkers = { max = 4 }\nmax_attempts = 1");
-    let (go, runs) = (stage.path("go"), stage.path("runs"));
+    let (go, runs) = (stage.file("go"), stage.file("runs"));
     let script = |end: &str| {
         let (go, runs) = (go.display(), runs.display());
         format!("echo run >> {runs}; while [ ! -e {go} ]; do sleep 0.02; done; {end}")

@@ -37,9 +37,9 @@ fn two_supervisors_share_the_work_and_no_program_is_started_twice() {
     wait_until("the second has started", || {
         std::fs::read_to_string(stage.path("log2")).is_ok_and(|log| log.contains("started"))
     });
-    let runs = stage.path("runs");
+    let runs = stage.file("runs");
     let script = format!("echo $SHIFTBOSS_JOB >> {}; sleep 0.05", runs.display());
-    let payload = serde_json::json!({ "argv": ["sh", "-c", script] }).to_string();
+    let payload = stage.script(&script).to_string();
     let sql = "INSERT INTO jobs(type, payload) SELECT 'command', ?1 FROM (WITH RECURSIVE n(x) AS \
                (SELECT 1 UNION ALL SELECT x + 1 FROM n WHERE x < 200) SELECT x FROM n)";
     stage.database().execute(sql, [payload]).expect("inserted");

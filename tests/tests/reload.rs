@@ -7,8 +7,8 @@ use shiftboss_tests::{Stage, wait_for, wait_until};
 const WAIT: &str = "while [ ! -e go ]; do sleep 0.02; done";
 
 fn shell(stage: &Stage, job_type: &str, script: &str) -> i64 {
-    let script = format!("cd {}; {script}", stage.path("").display());
-    stage.insert(job_type, &serde_json::json!({ "argv": ["sh", "-c", script] }).to_string())
+    let script = format!("cd {}; {script}", stage.file("").display());
+    stage.insert(job_type, &stage.script(&script).to_string())
 }
 
 #[test]
@@ -46,7 +46,7 @@ fn a_reload_changes_what_it_can_while_jobs_run_and_names_the_rest() {
     assert_eq!(stage.wait_for_state(new, "succeeded").attempt, 1);
     let gone = stage.insert("old", "{\"argv\":[\"true\"]}");
     assert!(stage.wait_for_state(gone, "failed").last_error.contains("unknown type \"old\""));
-    std::fs::write(stage.path("go"), "").expect("ours");
+    std::fs::write(stage.file("go"), "").expect("ours");
     for job in [runs[0], runs[1], waits] {
         assert_eq!(stage.wait_for_state(job, "succeeded").attempt, 1);
     }

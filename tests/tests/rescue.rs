@@ -9,7 +9,7 @@ const ONE_EACH: &str = "[types.command]\nworkers = { max = 1 }";
 
 /// A script that writes its attempt down and waits for the file `go`.
 fn journalled(stage: &Stage, name: &str) -> String {
-    let dir = stage.path("").display().to_string();
+    let dir = stage.file("").display().to_string();
     format!(
         "cd {dir}; echo start $SHIFTBOSS_ATTEMPT >> {name}; \
          while [ ! -e go ]; do sleep 0.02; done; echo end $SHIFTBOSS_ATTEMPT >> {name}"
@@ -17,7 +17,11 @@ fn journalled(stage: &Stage, name: &str) -> String {
 }
 
 fn text(stage: &Stage, name: &str) -> String {
-    std::fs::read_to_string(stage.path(name)).unwrap_or_default()
+    std::fs::read_to_string(stage.file(name)).unwrap_or_default()
+}
+
+fn log2(stage: &Stage) -> String {
+    std::fs::read_to_string(stage.path("log2")).unwrap_or_default()
 }
 
 /// A stage on which each of two supervisors runs one job: the first and the second job.
@@ -53,15 +57,15 @@ fn the_workers_and_programs_of_the_one_who_takes_over_go_on() {
     let back = stage.wait_for_state(first, "available");
     assert_eq!((back.failures, back.crash_count), (0, 0));
     // Its only place is taken: a job that waits for it shows that it went on after the rescue.
-    std::fs::write(stage.path("go"), "").expect("the folder is ours");
+    std::fs::write(stage.file("go"), "").expect("the folder is ours");
     let done = stage.wait_for_state(second, "succeeded");
     assert_eq!((done.attempt, done.failures, done.crash_count), (1, 0, 0));
     assert!(!programs.is_empty());
-    assert_eq!(text(&stage, "second"), "start 1\nend 1\n", "{}", text(&stage, "log2"));
+    assert_eq!(text(&stage, "second"), "start 1\nend 1\n", "{}", log2(&stage));
     let done = stage.wait_for_state(first, "succeeded");
     assert_eq!((done.attempt, done.failures, done.crash_count), (2, 0, 0));
     assert_eq!(text(&stage, "first"), "start 1\nstart 2\nend 2\n");
-    let log = text(&stage, "log2");
+    let log = log2(&stage);
     assert!(!log.contains("has outlived its supervisor"), "{log}");
     assert!(!log.contains("did not find its new supervisor"), "{log}");
 }
@@ -70,7 +74,7 @@ fn the_workers_and_programs_of_the_one_who_takes_over_go_on() {
 fn an_outcome_that_was_written_down_for_a_dead_supervisor_is_stored_by_the_other() {
     let (mut stage, first, second) = two();
     kill_supervisor(&mut stage);
-    std::fs::write(stage.path("go"), "").expect("the folder is ours");
+    std::fs::write(stage.file("go"), "").expect("the folder is ours");
     stage.wait_for_state(second, "succeeded");
     stage.wait_until_written_down();
     assert_eq!(stage.job(first).expect("it is there").state, "running");

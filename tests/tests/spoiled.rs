@@ -19,7 +19,7 @@ fn files(stage: &Stage, folder: &str) -> Vec<PathBuf> {
 }
 
 fn journal(stage: &Stage) -> String {
-    fs::read_to_string(stage.path("journal")).unwrap_or_default()
+    fs::read_to_string(stage.file("journal")).unwrap_or_default()
 }
 
 /// A job that runs on without its supervisor.
@@ -28,7 +28,7 @@ fn orphaned() -> (Stage, i64) {
     let job = stage.shell(&format!(
         "cd {}; echo start $SHIFTBOSS_ATTEMPT >> journal; \
          while [ ! -e go ]; do sleep 0.02; done; echo end $SHIFTBOSS_ATTEMPT >> journal",
-        stage.path("").display()
+        stage.file("").display()
     ));
     wait_until("the program runs", || journal(&stage).contains("start"));
     // A worker's record, and a launcher's.
@@ -47,7 +47,7 @@ fn runs_again(mut stage: Stage, job: i64) {
     wait_until("it runs again", || journal(&stage).contains("start 2"));
     let after = stage.programs_of(job);
     assert!(before.iter().all(|pid| !after.contains(pid)), "{before:?} {after:?}");
-    fs::write(stage.path("go"), "").expect("the folder is ours");
+    fs::write(stage.file("go"), "").expect("the folder is ours");
     let done = stage.wait_for_state(job, "succeeded");
     assert_eq!((done.attempt, done.failures, done.crash_count), (2, 0, 0));
     assert_eq!(journal(&stage), "start 1\nstart 2\nend 2\n");
@@ -87,7 +87,7 @@ fn lock_files_that_are_cut_are_locks_still() {
         file.set_len(0).expect("it is ours");
     }
     stage.start();
-    fs::write(stage.path("go"), "").expect("the folder is ours");
+    fs::write(stage.file("go"), "").expect("the folder is ours");
     assert_eq!(stage.wait_for_state(job, "succeeded").attempt, 1);
     assert_eq!(stage.run(&["run"]).status.code(), Some(100), "the name is taken");
 }
@@ -106,7 +106,7 @@ fn records_of_another_user_are_not_believed() {
 
 /// A job whose outcome is on disk, and whose worker is dead too.
 fn written(stage: &mut Stage, job: i64) -> PathBuf {
-    fs::write(stage.path("go"), "").expect("the folder is ours");
+    fs::write(stage.file("go"), "").expect("the folder is ours");
     wait_until("it is written down", || {
         files(stage, OUTCOMES).iter().any(|path| path.extension().is_some_and(|it| it == "outcome"))
     });

@@ -10,7 +10,7 @@ const NO_GRACE: &str = "[types.command]\norphan_grace = \"0s\"";
 #[test]
 fn sigterm_lets_a_running_job_finish() {
     let mut stage = Stage::new("");
-    let go = stage.path("go");
+    let go = stage.file("go");
     let job = stage.shell(&format!("while [ ! -e {} ]; do sleep 0.02; done", go.display()));
     stage.wait_for_state(job, "running");
     wait_until("the program runs", || !stage.programs_of(job).is_empty());
@@ -28,7 +28,7 @@ fn sigterm_lets_a_running_job_finish() {
 #[test]
 fn a_second_signal_takes_the_job_back_at_once_and_the_next_start_runs_it() {
     let mut stage = Stage::new("");
-    let flag = stage.path("flag");
+    let flag = stage.file("flag");
     let job = stage.shell(&format!("[ -e {0} ] || {{ touch {0}; sleep 300; }}", flag.display()));
     wait_until("the program runs", || flag.exists());
     stage.signal(Signal::SIGTERM);
@@ -46,7 +46,7 @@ fn a_second_signal_takes_the_job_back_at_once_and_the_next_start_runs_it() {
 #[test]
 fn without_orphan_grace_work_stops_with_its_supervisor_and_the_next_start_does_it() {
     let mut stage = Stage::new(NO_GRACE);
-    let flag = stage.path("flag");
+    let flag = stage.file("flag");
     let job = stage.shell(&format!("[ -e {0} ] || {{ touch {0}; sleep 300; }}", flag.display()));
     wait_until("the program runs", || flag.exists());
     stage.signal(Signal::SIGKILL);
@@ -90,7 +90,7 @@ fn a_second_supervisor_needs_a_name_of_its_own_and_shares_the_work() {
 #[test]
 fn drain_waits_for_running_jobs_and_stops() {
     let mut stage = Stage::new("");
-    let go = stage.path("go");
+    let go = stage.file("go");
     let job = stage.shell(&format!("while [ ! -e {} ]; do sleep 0.02; done", go.display()));
     wait_until("the program runs", || !stage.programs_of(job).is_empty());
     assert!(stage.run(&["drain"]).status.success());
@@ -104,7 +104,7 @@ fn drain_waits_for_running_jobs_and_stops() {
 fn a_job_that_outlasts_the_grace_goes_back_uncounted_and_the_next_start_runs_it() {
     let grace = "[types.command]\ngrace = { drain = \"300ms\", term = \"200ms\" }";
     let mut stage = Stage::new(grace);
-    let flag = stage.path("flag");
+    let flag = stage.file("flag");
     let stubborn = "trap '' TERM; (trap '' TERM; setsid sleep 300 &); while :; do sleep 1; done";
     let script = format!("[ -e {0} ] || {{ touch {0}; {stubborn}; }}", flag.display());
     let job = stage.shell(&script);
@@ -158,7 +158,7 @@ fn what_a_killed_supervisor_left_stopped_is_dead_before_the_next_one_runs_its_jo
         stage.path("").display()
     );
     let job = stage.shell(&script);
-    wait_until("the program runs", || stage.path("flag").exists());
+    wait_until("the program runs", || stage.file("flag").exists());
     // Neither worker nor launcher sees that the supervisor has gone; the program runs on.
     let worker = stage.attempts(job)[0].pid;
     let stopped: Vec<i32> = children(worker).into_iter().chain([worker]).collect();

@@ -88,7 +88,7 @@ fn the_time_limit_holds_without_any_supervisor() {
 
 /// A job whose first attempt waits for ever and whose second one ends at once.
 fn once_stuck(stage: &Stage) -> i64 {
-    let flag = stage.path("flag");
+    let flag = stage.file("flag");
     let job = stage.shell(&format!("[ -e {0} ] || {{ touch {0}; {STUBBORN}; }}", flag.display()));
     wait_until("its tree runs", || stage.programs_of(job).len() >= 4);
     job

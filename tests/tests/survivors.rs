@@ -7,7 +7,7 @@ use std::path::Path;
 
 /// A script that writes down each start, waits until `go` exists, and writes down its end.
 fn journalled(stage: &Stage) -> String {
-    let dir = stage.path("").display().to_string();
+    let dir = stage.file("").display().to_string();
     format!(
         "cd {dir}; echo start $SHIFTBOSS_ATTEMPT >> journal; \
          while [ ! -e go ]; do sleep 0.02; done; echo end $SHIFTBOSS_ATTEMPT >> journal"
@@ -15,7 +15,7 @@ fn journalled(stage: &Stage) -> String {
 }
 
 fn journal(stage: &Stage) -> String {
-    std::fs::read_to_string(stage.path("journal")).unwrap_or_default()
+    std::fs::read_to_string(stage.file("journal")).unwrap_or_default()
 }
 
 /// A job whose program runs, and its worker.
@@ -26,7 +26,7 @@ fn running(stage: &Stage) -> (i64, i32) {
 }
 
 fn go(stage: &Stage) {
-    std::fs::write(stage.path("go"), "").expect("the folder is ours");
+    std::fs::write(stage.file("go"), "").expect("the folder is ours");
 }
 
 fn worker_of(stage: &Stage, job: i64) -> i64 {

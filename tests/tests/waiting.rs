@@ -25,11 +25,10 @@ fn code(name: &str, child: &mut Child) -> Option<i32> {
 
 /// A job that says a word, waits for the file `go`, and says another.
 fn slow(stage: &Stage) -> String {
-    let go = stage.path("go");
+    let go = stage.file("go");
     let script =
         format!("echo before; while [ ! -e {} ]; do sleep 0.02; done; echo after", go.display());
-    let payload = serde_json::json!({ "argv": ["sh", "-c", script] });
-    payload.to_string()
+    stage.script(&script).to_string()
 }
 
 /// Everybody who waits, and a job that they wait for.
@@ -48,7 +47,7 @@ fn all_wait(stage: &Stage) -> [(&'static str, Child); 3] {
 }
 
 fn all_end_well(stage: &Stage, children: [(&'static str, Child); 3]) {
-    std::fs::write(stage.path("go"), "").expect("the folder is ours");
+    std::fs::write(stage.file("go"), "").expect("the folder is ours");
     for (name, mut child) in children {
         let told = || format!("{name}: {} {}", text(stage, &format!("{name}.err")), stage.log());
         assert_eq!(code(name, &mut child), Some(0), "{}", told());
@@ -95,7 +94,7 @@ fn a_job_that_ends_while_there_is_no_supervisor_ends_the_wait_for_it_at_the_next
     let children = all_wait(&stage);
     stage.signal(Signal::SIGKILL);
     stage.wait_for_end();
-    std::fs::write(stage.path("go"), "").expect("the folder is ours");
+    std::fs::write(stage.file("go"), "").expect("the folder is ours");
     stage.wait_until_written_down();
     stage.start();
     all_end_well(&stage, children);

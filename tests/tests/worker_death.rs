@@ -17,7 +17,7 @@ fn kill_9_of_a_worker_ends_its_programs_and_another_attempt_does_the_job() {
     let stage = Stage::new("[types.command]\nworkers = { max = 2 }");
     let neighbour = stage.shell("while [ ! -e go ]; do sleep 0.05; done");
     // The first attempt leaves a daemon behind that closed everything and left the session.
-    let flag = stage.path("first");
+    let flag = stage.file("first");
     let script = format!(
         "if [ ! -e {0} ]; then touch {0}; (setsid sh -c 'exec >/dev/null 2>&1 </dev/null; \
          sleep 300' &); sleep 300; fi",
@@ -41,9 +41,15 @@ fn kill_9_of_a_worker_ends_its_programs_and_another_attempt_does_the_job() {
 #[test]
 fn a_job_that_kills_its_workers_is_poison_and_others_run_on() {
     let stage = Stage::new("");
-    // The parent of the program is its launcher, whose parent is the worker.
-    let poison = stage.shell("kill -9 $(cut -d' ' -f4 /proc/$PPID/stat); sleep 300");
+    // No program reaches its worker, so the test does to each what the job would do to it.
+    let starts = stage.file("starts");
+    let poison = stage.shell(&format!("echo x >> {}; sleep 300", starts.display()));
     let others: Vec<i64> = (0..5).map(|_| stage.shell("true")).collect();
+    for nth in 1..=3 {
+        let count = || std::fs::read_to_string(&starts).map_or(0, |text| text.lines().count());
+        wait_until("the program runs", || count() == nth);
+        kill_worker(&stage, poison);
+    }
     let job = stage.wait_for_state(poison, "failed");
     assert_eq!((job.attempt, job.crash_count, job.failures), (3, 3, 0));
     assert!(job.last_error.starts_with("poison: 3 workers died"), "{}", job.last_error);
@@ -113,10 +119,10 @@ fn a_program_whose_launcher_is_stopped_is_dead_before_its_job_runs_again() {
     let script = format!(
         "cd {}; exec 9>>lock; flock -n 9 || echo twice >> overlap; [ -e flag ] && exit 0; \
          touch flag; while :; do sleep 1; done",
-        stage.path("").display()
+        stage.file("").display()
     );
     let job = stage.shell(&script);
-    wait_until("the program runs", || stage.path("flag").exists());
+    wait_until("the program runs", || stage.file("flag").exists());
     // A stopped launcher does not see that its worker has gone.
     for pid in stage.attempts(job).iter().flat_map(|attempt| children(attempt.pid)) {
         kill(Pid::from_raw(pid), Signal::SIGSTOP).expect("the launcher lives");
@@ -125,7 +131,7 @@ fn a_program_whose_launcher_is_stopped_is_dead_before_its_job_runs_again() {
     kill_worker(&stage, job);
     let done = stage.wait_for_state(job, "succeeded");
     assert_eq!((done.attempt, done.crash_count, done.failures), (2, 1, 0));
-    assert!(!stage.path("overlap").exists(), "{}", stage.log());
+    assert!(!stage.file("overlap").exists(), "{}", stage.log());
     let after = stage.programs_of(job);
     assert!(before.iter().all(|pid| !after.contains(pid)), "{before:?} {after:?}");
 }

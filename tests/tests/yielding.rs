@@ -19,7 +19,7 @@ fn the_session_of_a_program_yields_and_no_other_does() {
         return skip(name, "without privilege the kernel takes few such wishes a second");
     }
     let stage = Stage::new("");
-    let out = stage.path("autogroup");
+    let out = stage.file("autogroup");
     let job = stage.shell(&format!("cat {AUTOGROUP} > '{}'", out.display()));
     let _ = stage.wait_for_state(job, "succeeded");
     let theirs = std::fs::read_to_string(out).expect("the job has written it");

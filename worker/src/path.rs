@@ -11,6 +11,12 @@ use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
+/// Folders in which the kernel shows itself, other processes and devices.
+const KERNEL: [&str; 3] = ["/proc", "/sys", "/dev"];
+
+/// The one of these that is a folder of ordinary files.
+const SHARED_MEMORY: &str = "/dev/shm";
+
 /// The path that a payload's `field` names: an absolute path, or a `file://` URI in which bytes
 /// that are not UTF-8 are percent-encoded.
 ///
@@ -108,8 +114,24 @@ fn out_of_reach(field: &str, path: &Path, error: &io::Error) -> Failure {
     )
 }
 
+/// Whether the path holds none of the supervisor's own files and lies in none of its folders.
+pub(crate) fn is_apart(settings: &Settings, real: &Path) -> bool {
+    check_reach(settings, "", real, real).is_ok()
+}
+
 /// The supervisor's own files are out of reach, and so is every folder that holds them.
 fn check_reach(settings: &Settings, field: &str, path: &Path, real: &Path) -> Result<(), Failure> {
+    let is_kernels = |folder: &&&str| real.starts_with(folder) && !real.starts_with(SHARED_MEMORY);
+    if let Some(folder) = KERNEL.iter().find(is_kernels) {
+        return Err(Failure::permanent(
+            Cause::Payload,
+            format!(
+                "payload field {field}: {} lies in {folder}, which is the kernel's and no folder \
+                 of files; devices are given to a type by its key devices",
+                path.display()
+            ),
+        ));
+    }
     let inside = |forbidden: &String| {
         let forbidden = resolved_root(forbidden);
         real.starts_with(&forbidden)

@@ -13,6 +13,7 @@ use crate::attempt::AttemptContext;
 use crate::launcher;
 pub use place::Place;
 use session::Session;
+pub(crate) use setting::PATH;
 use shiftboss_protocol::job::Failure;
 use shiftboss_protocol::message::StopReason;
 use std::ffi::OsString;

@@ -2,7 +2,6 @@
 //! its children, writes down its start and its end, and in between does what the steps say.
 
 use rustix::io::{FdFlags, fcntl_setfd};
-use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use shiftboss_tests::chaos::journal::{Deed, Journals, Line};
 use std::fs::{File, TryLockError};
 use std::io;
@@ -49,8 +48,8 @@ fn run() -> io::Result<ExitCode> {
             "fail-until" if starts(&journals, job)? < value => code = 1,
             "fail-until" => {}
             "kill-worker-until" if starts(&journals, job)? >= value => {}
-            "kill-worker-until" => kill_worker()?,
-            "kill-worker" => kill_worker()?,
+            "kill-worker-until" => lose_worker(&journals, job, attempt)?,
+            "kill-worker" => lose_worker(&journals, job, attempt)?,
             _ => return Err(io::Error::other(format!("unknown step {step}"))),
         }
     }
@@ -93,39 +92,9 @@ fn fill_memory(mib: u64) {
     std::hint::black_box(vec![1_u8; bytes]);
 }
 
-/// Kills the worker, if it is one of ours; waits for the end that comes with it.
-fn kill_worker() -> io::Result<()> {
-    let launcher = (0..8).try_fold(std::process::id(), |pid, _| {
-        let is_launcher = text(pid, "cmdline").starts_with("shiftboss-launcher");
-        if is_launcher { Err(pid) } else { Ok(parent(pid)) }
-    });
-    let Err(launcher) = launcher else { return Err(io::Error::other("no launcher above")) };
-    let worker = parent(launcher);
-    let pid = i32::try_from(worker).ok().and_then(Pid::from_raw);
-    let Some(pid) = pid else { return Ok(()) };
-    let held = pidfd_open(pid, PidfdFlags::empty())?;
-    // Asked after it is held: a worker that is gone leaves the launcher to anybody.
-    let owner = |text: &str| text.split('\0').find_map(|one| Some(name_of(one)?.to_owned()));
-    let ours = owner(&text(std::process::id(), "environ"));
-    if ours.is_some() && owner(&text(worker, "environ")) == ours && parent(launcher) == worker {
-        pidfd_send_signal(&held, Signal::KILL)?;
-    }
+/// Has the worker killed, and waits for the end that comes with it.
+fn lose_worker(journals: &Journals, job: i64, attempt: i64) -> io::Result<()> {
+    journals.wish(job, attempt)?;
     std::thread::sleep(Duration::from_secs(30));
     Ok(())
-}
-
-/// The name in `SHIFTBOSS_OWNER=<name>-<boot>-<random>`.
-fn name_of(variable: &str) -> Option<&str> {
-    variable.strip_prefix("SHIFTBOSS_OWNER=")?.rsplitn(3, '-').nth(2)
-}
-
-fn text(pid: u32, file: &str) -> String {
-    let bytes = std::fs::read(format!("/proc/{pid}/{file}")).unwrap_or_default();
-    String::from_utf8_lossy(&bytes).into_owned()
-}
-
-fn parent(pid: u32) -> u32 {
-    let stat = text(pid, "stat");
-    let rest = stat.rsplit(')').next().unwrap_or_default();
-    rest.split_whitespace().nth(1).and_then(|one| one.parse().ok()).unwrap_or(0)
 }

@@ -152,6 +152,7 @@ fn play(scene: &Scene<'_>, posts: &mut [Post], random: &mut Random, length: Dura
             for post in &mut *posts {
                 post.tend(scene, &mut random, Orders::Some);
             }
+            victims::grant(&scene.mark, &scene.props.journals);
             stopped.release(posts, now);
             if now >= next {
                 strike(scene, threads, &mut random, (posts, &mut stopped));
@@ -173,6 +174,7 @@ fn settle(scene: &Scene<'_>, posts: &mut [Post], random: &mut Random) -> bool {
         for post in &mut *posts {
             post.tend(scene, random, Orders::None);
         }
+        victims::grant(&scene.mark, &scene.props.journals);
         let left = evidence::unfinished(scene.stage);
         if left == Some(0) && evidence::is_clean(scene.stage) {
             return false;

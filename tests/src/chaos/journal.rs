@@ -33,6 +33,9 @@ pub struct Line {
     pub at_ns: i64,
 }
 
+/// What the names of wishes begin with.
+const WISH: &str = "kill-worker-";
+
 impl Journals {
     /// Journals in a folder.
     #[must_use]
@@ -68,6 +71,26 @@ impl Journals {
     #[must_use]
     pub fn lock(&self, job: i64) -> PathBuf {
         self.0.join("locks").join(job.to_string())
+    }
+
+    /// Wishes that the worker of this attempt be killed: no program reaches it itself.
+    ///
+    /// # Errors
+    /// When the wish cannot be written.
+    pub fn wish(&self, job: i64, attempt: i64) -> io::Result<()> {
+        File::create(self.0.join(format!("{WISH}{job}-{attempt}"))).map(drop)
+    }
+
+    /// Wishes that were not granted yet: the file of each, its job and its attempt.
+    #[must_use]
+    pub fn wishes(&self) -> Vec<(PathBuf, i64, i64)> {
+        let entries = std::fs::read_dir(&self.0).into_iter().flatten().flatten();
+        let wish = |entry: std::fs::DirEntry| {
+            let name = entry.file_name().into_string().ok()?;
+            let (job, attempt) = name.strip_prefix(WISH)?.split_once('-')?;
+            Some((entry.path(), job.parse().ok()?, attempt.parse().ok()?))
+        };
+        entries.filter_map(wish).collect()
     }
 
     /// Appends a line of a program.

@@ -51,7 +51,10 @@ impl Wanted {
         argv.extend(steps.iter().map(|step| (*step).to_owned()));
         Self {
             job_type: "command",
-            payload: json!({ "argv": argv }),
+            payload: json!({
+                "argv": argv, "read": [shown(&props.program)],
+                "write": [shown(props.journals.folder())],
+            }),
             attempts_max: None,
             timeout_ms: None,
             delay_ms: 0,

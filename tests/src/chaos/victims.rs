@@ -1,6 +1,7 @@
 //! Processes of one run, recognised by the instance's name in their environment or by their
 //! parent, and signalled through a descriptor that is held before they are looked at again.
 
+use super::journal::Journals;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
@@ -44,8 +45,8 @@ fn roles(mark: &str) -> BTreeMap<i32, Role> {
     let pids: Vec<i32> =
         pids.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
     let mut roles = BTreeMap::new();
-    // Launchers are known by their parents, so these come first.
-    for _ in 0..2 {
+    // Launchers and the keepers below them are known by their parents, so these come first.
+    for _ in 0..3 {
         for pid in &pids {
             if let Some(role) = role_of(*pid, mark, &roles) {
                 roles.insert(*pid, role);
@@ -63,7 +64,8 @@ fn role_of(pid: i32, mark: &str, known: &BTreeMap<i32, Role>) -> Option<Role> {
         return Some(if is_program { Role::Program } else { Role::Worker });
     }
     let is_launcher = text(pid, "cmdline").starts_with("shiftboss-launcher");
-    let of_ours = is_launcher && known.get(&parent(pid)?) == Some(&Role::Worker);
+    let parent = known.get(&parent(pid)?);
+    let of_ours = is_launcher && matches!(parent, Some(Role::Worker | Role::Launcher));
     of_ours.then_some(Role::Launcher)
 }
 
@@ -75,6 +77,35 @@ fn text(pid: i32, file: &str) -> String {
 fn parent(pid: i32) -> Option<i32> {
     let stat = text(pid, "stat");
     stat.rsplit(')').next()?.split_whitespace().nth(1)?.parse().ok()
+}
+
+/// Kills the workers whose programs wish it.
+pub(super) fn grant(mark: &str, journals: &Journals) {
+    let wishes = journals.wishes();
+    if wishes.is_empty() {
+        return;
+    }
+    let victims = find(mark);
+    for (file, job, attempt) in wishes {
+        let words = [format!("SHIFTBOSS_JOB={job}"), format!("SHIFTBOSS_ATTEMPT={attempt}")];
+        let wants = |one: &&Victim| {
+            let environment = text(one.pid, "environ");
+            let has = |word: &String| environment.split('\0').any(|one| one == word);
+            one.role == Role::Program && words.iter().all(has)
+        };
+        // Above the program are the keeper of its cage, the launcher, and the worker.
+        let above = victims.iter().find(wants).into_iter().flat_map(|program| {
+            std::iter::successors(parent(program.pid), |pid| parent(*pid)).take(8)
+        });
+        for pid in above {
+            if let Some(worker) =
+                victims.iter().find(|one| one.pid == pid && one.role == Role::Worker)
+            {
+                worker.signal(Signal::KILL);
+            }
+        }
+        let _ = std::fs::remove_file(file);
+    }
 }
 
 /// What is left of a run, for the report.

@@ -2,6 +2,7 @@
 //! end of the lifeline, kills the keeper and so the cage when that ends, and ends last.
 
 use super::cage::{self, Held};
+use super::keeper::Said;
 use super::{Order, Report, Request, Step, descriptor, group, keeper, tree};
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::signal::{SigSet, Signal};
@@ -152,22 +153,21 @@ fn watch(lifeline: &mut UnixStream, deaths: &SignalFd, mut keeper: Keeper) -> Re
     let mut said = Vec::new();
     // All that could write into this pipe is dead: this ends.
     let _ = keeper.said.read_to_end(&mut said);
-    let (cpu_ms, memory_peak_bytes) = usage();
-    match frame::take::<Report>(&mut said) {
-        Ok(Some(Report::Ended { exit_code, signal, wall_ms, confinement, .. })) => {
-            Report::Ended { exit_code, signal, wall_ms, cpu_ms, memory_peak_bytes, confinement }
+    // Where it says nothing it was killed, by this process or another, and its program with it.
+    let wall_ms = u64::try_from(keeper.at.elapsed().as_millis()).unwrap_or(u64::MAX);
+    let (mut exit_code, mut signal, mut wall_ms) = (None, Some(libc::SIGKILL), wall_ms);
+    let mut confinement = String::new();
+    while let Ok(Some(word)) = frame::take(&mut said) {
+        match word {
+            Said::Holds(holds) => confinement = holds,
+            Said::Report(report @ Report::NotStarted { .. }) => return report,
+            Said::Report(Report::Ended { exit_code: code, signal: by, wall_ms: wall, .. }) => {
+                (exit_code, signal, wall_ms) = (code, by, wall);
+            }
         }
-        Ok(Some(report @ Report::NotStarted { .. })) => report,
-        // It was killed, by this process or by somebody else, and its program with it.
-        Ok(None) | Err(_) => Report::Ended {
-            exit_code: None,
-            signal: Some(libc::SIGKILL),
-            wall_ms: u64::try_from(keeper.at.elapsed().as_millis()).unwrap_or(u64::MAX),
-            cpu_ms,
-            memory_peak_bytes,
-            confinement: String::new(),
-        },
     }
+    let (cpu_ms, memory_peak_bytes) = usage();
+    Report::Ended { exit_code, signal, wall_ms, cpu_ms, memory_peak_bytes, confinement }
 }
 
 /// Sleeps until a child dies or the worker asks something. True: everything must end now.

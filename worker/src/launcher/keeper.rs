@@ -15,6 +15,7 @@ use rustix::process::{
     self, DumpableBehavior, Pid, Resource, Rlimit, getpid, getppid, set_dumpable_behavior,
     set_parent_process_death_signal, setpriority_process, setrlimit, umask,
 };
+use serde::{Deserialize, Serialize};
 use shiftboss_protocol::confine::Wall;
 use shiftboss_protocol::frame;
 use std::ffi::OsString;
@@ -40,6 +41,15 @@ const CPU_GRACE_SECONDS: u64 = 5;
 /// a step of the cage and not of the program's own start.
 const CAGE_ERRORS: i32 = 1 << 16;
 
+/// What a keeper says to its launcher, in this order.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum Said {
+    /// Which parts of the cage hold, before the program is started.
+    Holds(String),
+    /// The program has ended, or never ran. The launcher adds what it counts and was told.
+    Report(Report),
+}
+
 /// `main` of a keeper.
 pub(super) fn keep(
     order: Order,
@@ -47,18 +57,19 @@ pub(super) fn keep(
     held: Held,
     mut saying: PipeWriter,
 ) -> io::Result<()> {
-    let report = run(order, streams, held, &saying).unwrap_or_else(|Refusal { step, error }| {
+    let ended = run(order, streams, held, &mut saying);
+    let report = ended.unwrap_or_else(|Refusal { step, error }| {
         let errno = error.raw_os_error().unwrap_or(0);
         Report::NotStarted { step, errno, reason: error.to_string() }
     });
-    frame::write(&mut saying, &report).map_err(io::Error::other)
+    frame::write(&mut saying, &Said::Report(report)).map_err(io::Error::other)
 }
 
 fn run(
     mut order: Order,
     streams: [OwnedFd; 3],
     mut held: Held,
-    saying: &PipeWriter,
+    saying: &mut PipeWriter,
 ) -> Result<Report, Refusal> {
     let confined = |error: io::Error| Refusal { step: Step::Confinement, error };
     end_with_launcher(saying).map_err(confined)?;
@@ -66,13 +77,17 @@ fn run(
     let walls = cage::put_on(&order.cage, &mut held)?;
     // From here on nothing of the host is in sight, standard streams included.
     leave_streams().map_err(confined)?;
-    limit(&order, &mut held)?;
+    limit(&order, &mut held);
+    held.settle(&order.cage)?;
     // SIGCHLD and SIGTERM are blocked since before the fork.
     let mut signals = SigSet::empty();
     signals.add(Signal::SIGCHLD);
     signals.add(Signal::SIGTERM);
     let news = SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
         .map_err(|error| confined(error.into()))?;
+    // Now, because a keeper that is killed later says nothing.
+    let holds = Said::Holds(held.in_force().to_string());
+    frame::write(saying, &holds).map_err(|error| confined(io::Error::other(error)))?;
     let argv = std::mem::take(&mut order.argv);
     let program = start(order, argv, streams, walls)?;
     // Asked twice: what pid 1 of a namespace does to all processes is done to the host's else.
@@ -82,10 +97,9 @@ fn run(
         exit_code,
         signal,
         wall_ms: u64::try_from(program.at.elapsed().as_millis()).unwrap_or(u64::MAX),
-        // The launcher counts these when all is dead.
         cpu_ms: 0,
         memory_peak_bytes: 0,
-        confinement: held.in_force().to_string(),
+        confinement: String::new(),
     })
 }
 
@@ -122,7 +136,7 @@ fn leave_streams() -> io::Result<()> {
 
 /// Limits of this process, which the program inherits: the keeper itself writes no file and
 /// holds few descriptors from here on.
-fn limit(order: &Order, held: &mut Held) -> Result<(), Refusal> {
+fn limit(order: &Order, held: &mut Held) {
     // Results are not to be changed by strangers, whatever the supervisor was started with.
     let mask = umask(Mode::from_raw_mode(0o022));
     umask(mask | Mode::from_raw_mode(0o022));
@@ -133,7 +147,6 @@ fn limit(order: &Order, held: &mut Held) -> Result<(), Refusal> {
         limit_resources(order)?;
         if counts_alone { limit_processes(order.cage.processes_max) } else { Ok(()) }
     });
-    Ok(())
 }
 
 fn limit_processes(max: u32) -> io::Result<()> {

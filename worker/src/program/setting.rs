@@ -15,7 +15,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 
 /// Where programs without a slash in their name are looked up.
-const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+pub(crate) const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Names that nobody may forge: job, attempt and owner.
 const MARKS: [&str; 3] = ["SHIFTBOSS_JOB", "SHIFTBOSS_ATTEMPT", "SHIFTBOSS_OWNER"];

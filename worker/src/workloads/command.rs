@@ -6,7 +6,7 @@ mod progress;
 use crate::attempt::{AttemptContext, Job};
 use crate::launcher::is_system;
 use crate::path::{check_read, check_write, parse_path};
-use crate::program::{Place, Program, run_program};
+use crate::program::{self, Place, Program, run_program};
 use crate::workload::{Workload, parse_payload};
 use progress::Watcher;
 use serde::Deserialize;
@@ -114,16 +114,26 @@ fn read_paths(settings: &Settings, payload: &Payload) -> Result<(Vec<Place>, Vec
         }
         write.push(Place::checked(&named, &real));
     }
-    // The program itself, where it is none of the system's: no more than the type may read.
-    if let Some(program) = payload.argv.first().filter(|name| name.starts_with('/')) {
-        let named = parse_path("argv[0]", program)?;
+    if let Some(named) = find_program(payload) {
         let is_shown = |place: &Place| named.starts_with(&place.named);
-        // One that does not exist is told when it is started, like one that is not in PATH.
-        if named.exists() && !is_system(&named) && !read.iter().chain(&write).any(is_shown) {
+        if !is_system(&named) && !read.iter().chain(&write).any(is_shown) {
             read.push(Place::checked(&named, &check_read(settings, "argv[0]", &named)?));
         }
     }
     Ok((read, write))
+}
+
+/// The program itself, where the payload or a link of the system's names one that is not the
+/// system's: no more than the type may read. One that does not exist is told when it is started.
+fn find_program(payload: &Payload) -> Option<PathBuf> {
+    let name = payload.argv.first()?;
+    if name.contains('/') {
+        return Some(PathBuf::from(name)).filter(|path| path.is_absolute() && path.exists());
+    }
+    let path = payload.env.get("PATH").map_or(program::PATH, String::as_str);
+    let folders = std::env::split_paths(path).filter(|folder| folder.is_absolute());
+    let found = folders.map(|folder| folder.join(name)).find(|path| path.is_file())?;
+    if is_system(&found) { found.canonicalize().ok() } else { Some(found) }
 }
 
 /// A program may work where it may read or write.

@@ -1,6 +1,6 @@
 //! A worker's life: start, jobs, drain, signals, the loss of its supervisor.
 
-use crate::supervisor::{Supervisor, TOKEN, is_alive, pid_in, script, wait_until};
+use crate::supervisor::{Supervisor, TOKEN, is_alive, pid_in, wait_until};
 use shiftboss_protocol::PROTOCOL_VERSION;
 use shiftboss_protocol::frame;
 use shiftboss_protocol::job::{Attempt, Cause, JobId, Outcome};
@@ -87,7 +87,7 @@ fn a_burst_of_jobs_is_answered_one_by_one() {
 fn an_assignment_that_is_held_already_is_not_run_twice() {
     let mut supervisor = Supervisor::start("command", 2);
     let counts = supervisor.path("count");
-    let payload = script(&format!("echo x >> {}", counts.display()));
+    let payload = supervisor.script(&format!("echo x >> {}", counts.display()));
     supervisor.assign(1, &payload);
     supervisor.succeeded(1);
     supervisor.assign(1, &payload);
@@ -101,7 +101,7 @@ fn drain_lets_running_jobs_finish_and_gives_new_ones_back() {
     let mut supervisor = Supervisor::start("command", 2);
     let go = supervisor.path("go");
     let wait = format!("until [ -e {} ]; do sleep 0.01; done", go.display());
-    supervisor.assign(1, &script(&wait));
+    supervisor.assign(1, &supervisor.script(&wait));
     supervisor.started(1);
     supervisor.say(&SupervisorMessage::Drain);
     supervisor.assign(2, r#"{"argv":["true"]}"#);
@@ -139,7 +139,7 @@ fn without_an_orphan_grace_a_worker_ends_with_its_supervisor_and_its_programs() 
     let at_once = |settings: &mut Settings| settings.orphan_grace_ms = 0;
     let mut supervisor = Supervisor::start_with(binary, "command", 1, at_once);
     let file = supervisor.path("pid");
-    supervisor.assign(1, &script(&format!("echo $$ > {}; sleep 1000", file.display())));
+    supervisor.assign(1, &supervisor.script(&format!("echo $$ > {}; sleep 1000", file.display())));
     let pid = pid_in(&file);
     let worker = supervisor.lose();
     assert_eq!(worker.wait().expect("worker").code(), Some(0));
@@ -161,7 +161,7 @@ fn heartbeats_come_only_while_attempts_are_held() {
     supervisor.ready();
     let file = supervisor.path("go");
     let wait = format!("until [ -e {} ]; do sleep 0.05; done", file.display());
-    supervisor.assign(1, &script(&wait));
+    supervisor.assign(1, &supervisor.script(&wait));
     supervisor.wait_for(|message| matches!(message, WorkerMessage::Heartbeat).then_some(()));
     std::fs::write(file, "").expect("go");
     supervisor.succeeded(1);

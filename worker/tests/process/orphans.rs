@@ -1,8 +1,6 @@
 //! A worker between two supervisors: it goes on, keeps what it reached, and knows when to stop.
 
-use crate::supervisor::{
-    Supervisor, is_alive, outcome, owner, pid_in, script, skip, text, wait_until,
-};
+use crate::supervisor::{Supervisor, is_alive, outcome, owner, pid_in, skip, text, wait_until};
 use shiftboss_protocol::job::{Cause, Outcome};
 use shiftboss_protocol::message::{ReceiptOf, Settings, StopReason, SupervisorMessage};
 use shiftboss_protocol::stored::StoredOutcome;
@@ -12,7 +10,7 @@ use std::path::Path;
 /// A script that ends when the test says so by making the file `go`.
 fn until_go(supervisor: &Supervisor) -> String {
     let go = supervisor.path("go");
-    script(&format!("until [ -e {} ]; do sleep 0.01; done; echo end", go.display()))
+    supervisor.script(&format!("until [ -e {} ]; do sleep 0.01; done; echo end", go.display()))
 }
 
 fn go(supervisor: &Supervisor) {
@@ -92,7 +90,7 @@ fn an_outcome_moves_with_its_owner_when_the_next_supervisor_is_lost_too() {
 fn an_orphan_stops_cleanly_after_its_grace_with_its_outcomes_on_disk() {
     let mut supervisor = with(|settings| settings.orphan_grace_ms = 500);
     let file = supervisor.path("pid");
-    supervisor.assign(1, &script(&format!("echo $$ > {}; sleep 1000", file.display())));
+    supervisor.assign(1, &supervisor.script(&format!("echo $$ > {}; sleep 1000", file.display())));
     supervisor.assign(2, r#"{"argv":["true"]}"#);
     supervisor.succeeded(2);
     let pid = pid_in(&file);
@@ -282,7 +280,7 @@ fn an_orphan_that_is_killed_takes_its_programs_along() {
     let mut supervisor = Supervisor::start("command", 1);
     let file = supervisor.path("pid");
     let escape = format!("(setsid sh -c 'echo $$ > {}; sleep 1000' &); sleep 1000", file.display());
-    supervisor.assign(1, &script(&escape));
+    supervisor.assign(1, &supervisor.script(&escape));
     let pid = pid_in(&file);
     let launcher = supervisor.started(1).to_string();
     supervisor.lose();

@@ -1,6 +1,6 @@
 //! Programs: how they are started, how they end, and that nothing is left of them.
 
-use crate::supervisor::{Supervisor, is_alive, owner, pid_in, script, text, wait_until};
+use crate::supervisor::{Supervisor, is_alive, owner, pid_in, text, wait_until};
 use shiftboss_protocol::job::{Cause, Outcome};
 use shiftboss_protocol::message::{StopReason, WorkerMessage};
 use std::ffi::OsStr;
@@ -39,7 +39,7 @@ fn a_program_gets_a_clean_environment_and_its_words() {
 #[test]
 fn an_exit_code_is_told_with_the_last_words() {
     let mut supervisor = Supervisor::start("command", 1);
-    supervisor.assign(1, &script("echo all is lost >&2; exit 3"));
+    supervisor.assign(1, &supervisor.script("echo all is lost >&2; exit 3"));
     let failure = supervisor.failed(1);
     assert_eq!(
         (failure.cause, failure.exit_code, failure.permanent),
@@ -54,7 +54,7 @@ fn a_signal_is_named() {
     for (job, signal, cause) in
         [(1, "SEGV", Cause::Signal), (2, "XCPU", Cause::Limit), (3, "SYS", Cause::ForbiddenSyscall)]
     {
-        supervisor.assign(job, &script(&format!("kill -{signal} $$")));
+        supervisor.assign(job, &supervisor.script(&format!("kill -{signal} $$")));
         let failure = supervisor.failed(job);
         assert_eq!(failure.cause, cause);
         assert!(failure.message.contains(&format!("SIG{signal}")), "{}", failure.message);
@@ -100,7 +100,7 @@ fn a_grandchild_in_a_session_of_its_own_is_dead_when_the_job_is_finished() {
         "(setsid sh -c 'echo $$ > {0}; exec sleep 1000' &) & until [ -s {0} ]; do sleep 0.01; done",
         file.display()
     );
-    supervisor.assign(1, &script(&escape));
+    supervisor.assign(1, &supervisor.script(&escape));
     supervisor.succeeded(1);
     assert!(!is_alive(&pid_in(&file)));
 }
@@ -110,7 +110,7 @@ fn a_program_that_closes_its_streams_is_waited_for() {
     let mut supervisor = Supervisor::start("command", 1);
     let file = supervisor.path("done");
     let quiet = format!("exec 0<&- 1>&- 2>&-; sleep 0.5; : > {}", file.display());
-    supervisor.assign(1, &script(&quiet));
+    supervisor.assign(1, &supervisor.script(&quiet));
     supervisor.succeeded(1);
     assert!(file.exists());
 }
@@ -121,7 +121,7 @@ fn a_program_that_ignores_sigterm_is_killed_after_its_grace() {
     let file = supervisor.path("pid");
     let stubborn =
         format!("trap '' TERM; echo $$ > {}; while :; do sleep 0.05; done", file.display());
-    supervisor.assign(1, &script(&stubborn));
+    supervisor.assign(1, &supervisor.script(&stubborn));
     let pid = pid_in(&file);
     let start = Instant::now();
     supervisor.cancel(1, StopReason::Cancelled);
@@ -136,7 +136,7 @@ fn a_program_that_ends_well_on_sigterm_is_still_cancelled() {
     let file = supervisor.path("pid");
     let polite =
         format!("trap 'exit 0' TERM; echo $$ > {}; while :; do sleep 0.05; done", file.display());
-    supervisor.assign(1, &script(&polite));
+    supervisor.assign(1, &supervisor.script(&polite));
     pid_in(&file);
     supervisor.cancel(1, StopReason::Cancelled);
     assert_eq!(supervisor.finished(1).0, Outcome::Cancelled);
@@ -150,7 +150,7 @@ fn programs_of_a_worker_that_was_killed_die_by_their_lifeline() {
         "(setsid sh -c 'trap \"\" TERM; echo $$ > {}; while :; do sleep 0.05; done' &); sleep 1000",
         file.display()
     );
-    supervisor.assign(1, &script(&escape));
+    supervisor.assign(1, &supervisor.script(&escape));
     let pid = pid_in(&file);
     let launcher = supervisor.started(1).to_string();
     supervisor.worker.kill().expect("kill");
@@ -162,7 +162,8 @@ fn programs_of_a_worker_that_was_killed_die_by_their_lifeline() {
 fn a_program_whose_launcher_was_killed_does_not_survive_it() {
     let mut supervisor = Supervisor::start("command", 1);
     let file = supervisor.path("pid");
-    supervisor.assign(1, &script(&format!("sleep 1000 & echo $! > {}; wait", file.display())));
+    supervisor
+        .assign(1, &supervisor.script(&format!("sleep 1000 & echo $! > {}; wait", file.display())));
     let pid = pid_in(&file);
     let launcher = supervisor.started(1).to_string();
     std::process::Command::new("kill").args(["-KILL", &launcher]).status().expect("kill");
@@ -176,7 +177,7 @@ fn a_daemon_whose_launcher_was_killed_does_not_survive_it() {
     let mut supervisor = Supervisor::start("command", 1);
     let file = supervisor.path("pid");
     let daemon = format!("setsid sh -c 'echo $$ > {}; exec sleep 1000' & wait", file.display());
-    supervisor.assign(1, &script(&daemon));
+    supervisor.assign(1, &supervisor.script(&daemon));
     let pid = pid_in(&file);
     let launcher = supervisor.started(1).to_string();
     std::process::Command::new("kill").args(["-KILL", &launcher]).status().expect("kill");
@@ -195,7 +196,7 @@ fn a_fork_bomb_of_processes_ends_with_its_job() {
          exec sleep 0.3",
         file.display()
     );
-    supervisor.assign(1, &script(&bomb));
+    supervisor.assign(1, &supervisor.script(&bomb));
     supervisor.succeeded(1);
     let left = std::process::Command::new("pgrep").args(["-f", &marker]).output().expect("pgrep");
     assert!(left.stdout.is_empty(), "{}", String::from_utf8_lossy(&left.stdout));
@@ -204,7 +205,10 @@ fn a_fork_bomb_of_processes_ends_with_its_job() {
 #[test]
 fn much_output_keeps_logs_and_memory_bounded() {
     let mut supervisor = Supervisor::start("command", 1);
-    supervisor.assign(1, &script("head -c 100000000 /dev/zero; yes | head -c 10000000; echo end"));
+    supervisor.assign(
+        1,
+        &supervisor.script("head -c 100000000 /dev/zero; yes | head -c 10000000; echo end"),
+    );
     let result = supervisor.succeeded(1);
     assert!(result["stdout_tail"].as_str().expect("text").ends_with("end"));
     let size = |name| std::fs::metadata(supervisor.path(name)).expect("log").len();
@@ -232,7 +236,8 @@ fn a_log_that_cannot_be_written_does_not_fail_the_job() {
 #[test]
 fn a_program_runs_niced_without_core_dumps_and_with_default_signals() {
     let mut supervisor = Supervisor::start("command", 1);
-    supervisor.assign(1, &script("nice; ulimit -c; grep -E 'Sig(Blk|Ign)' /proc/self/status"));
+    supervisor
+        .assign(1, &supervisor.script("nice; ulimit -c; grep -E 'Sig(Blk|Ign)' /proc/self/status"));
     let result = supervisor.succeeded(1);
     let said = result["stdout_tail"].as_str().expect("text");
     let words: Vec<_> = said.split_whitespace().collect();

@@ -1,6 +1,6 @@
 //! A worker and its next supervisor: what is said again, and what becomes of what is held.
 
-use crate::supervisor::{Supervisor, TOKEN, is_alive, outcome, owner, pid_in, script, wait_until};
+use crate::supervisor::{Supervisor, TOKEN, is_alive, outcome, owner, pid_in, wait_until};
 use shiftboss_protocol::PROTOCOL_VERSION;
 use shiftboss_protocol::frame;
 use shiftboss_protocol::job::{Attempt, JobId, Outcome};
@@ -20,7 +20,7 @@ fn an_attempt_runs_on_and_is_told_of_again() {
          echo '{{\"result\": \"whole\"}}'",
         go.display()
     );
-    supervisor.assign(1, &script(&lines));
+    supervisor.assign(1, &supervisor.script(&lines));
     let launcher = supervisor.started(1);
     supervisor.noted("half");
     supervisor.lose();
@@ -52,7 +52,7 @@ fn an_idle_worker_waits_for_the_next_supervisor_and_works_for_it() {
     supervisor.lose();
     supervisor.take_over(2);
     assert_eq!(supervisor.hello.held, []);
-    supervisor.assign(1, &script("echo $SHIFTBOSS_OWNER"));
+    supervisor.assign(1, &supervisor.script("echo $SHIFTBOSS_OWNER"));
     assert_eq!(supervisor.succeeded(1)["stdout_tail"], owner(2));
 }
 
@@ -91,7 +91,7 @@ fn outcomes_without_a_receipt_are_each_told_once_more() {
 fn a_supervisor_that_goes_before_its_welcome_is_followed_by_the_next() {
     let mut supervisor = Supervisor::start("command", 1);
     let file = supervisor.path("pid");
-    supervisor.assign(1, &script(&format!("echo $$ > {}; sleep 1000", file.display())));
+    supervisor.assign(1, &supervisor.script(&format!("echo $$ > {}; sleep 1000", file.display())));
     let pid = pid_in(&file);
     supervisor.lose();
     supervisor.come_back();
@@ -125,7 +125,7 @@ fn a_supervisor_that_dies_inside_a_frame_is_lost_like_any_other() {
 fn a_worker_that_the_next_supervisor_refuses_stops_cleanly_and_says_why() {
     let mut supervisor = Supervisor::start("command", 1);
     let file = supervisor.path("pid");
-    supervisor.assign(1, &script(&format!("echo $$ > {}; sleep 1000", file.display())));
+    supervisor.assign(1, &supervisor.script(&format!("echo $$ > {}; sleep 1000", file.display())));
     let pid = pid_in(&file);
     supervisor.lose();
     supervisor.come_back();
@@ -163,7 +163,7 @@ fn attempts_that_the_next_supervisor_does_not_want_are_released_and_forgotten() 
 fn an_attempt_that_is_assigned_again_after_the_gap_goes_on_as_it_is() {
     let mut supervisor = Supervisor::start("command", 2);
     let (counts, go) = (supervisor.path("count"), supervisor.path("go"));
-    let payload = script(&format!(
+    let payload = supervisor.script(&format!(
         "echo x >> {}; until [ -e {} ]; do sleep 0.01; done",
         counts.display(),
         go.display()

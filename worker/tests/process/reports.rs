@@ -1,6 +1,6 @@
 //! What an attempt says while it runs: progress, checkpoints, results.
 
-use crate::supervisor::{Supervisor, script};
+use crate::supervisor::Supervisor;
 use shiftboss_protocol::job::Cause;
 use shiftboss_protocol::message::WorkerMessage;
 
@@ -13,7 +13,7 @@ fn json_lines_become_progress_and_result() {
          until [ -e {} ]; do sleep 0.01; done; echo '{{\"result\": [1, 2]}}'",
         go.display()
     );
-    supervisor.assign(1, &script(&lines));
+    supervisor.assign(1, &supervisor.script(&lines));
     supervisor.noted("half");
     std::fs::write(go, "").expect("go");
     assert_eq!(supervisor.succeeded(1), serde_json::json!([1, 2]));
@@ -28,6 +28,7 @@ fn a_pattern_reads_progress_and_the_latest_wins_at_two_a_second() {
     let payload = serde_json::json!({
         "argv": ["sh", "-c", lines],
         "env": {"GO": go},
+        "read": [supervisor.folder.path()],
         "progress": {"regex": "at (?<percent>[0-9.]+)%"},
     });
     supervisor.assign(1, &payload.to_string());

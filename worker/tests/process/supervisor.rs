@@ -46,7 +46,17 @@ impl Supervisor {
         concurrency: u32,
         change: impl FnOnce(&mut Settings),
     ) -> Self {
-        let mut supervisor = Self::spawn(binary);
+        Self::spawn(binary).settle(workload, concurrency, change)
+    }
+
+    /// A worker on a host that lacks these walls of a cage, separated by commas.
+    pub(crate) fn lacking(walls: &str, workload: &str, change: impl FnOnce(&mut Settings)) -> Self {
+        let binary = Path::new(env!("CARGO_BIN_EXE_shiftboss-worker"));
+        Self::spawn_lacking(binary, walls).settle(workload, 1, change)
+    }
+
+    fn settle(self, workload: &str, concurrency: u32, change: impl FnOnce(&mut Settings)) -> Self {
+        let mut supervisor = self;
         let folder = supervisor.folder.path();
         supervisor.settings = Settings {
             owner: owner(1),
@@ -89,6 +99,10 @@ impl Supervisor {
 
     /// A worker that has said Hello.
     pub(crate) fn spawn(binary: &Path) -> Self {
+        Self::spawn_lacking(binary, "")
+    }
+
+    fn spawn_lacking(binary: &Path, walls: &str) -> Self {
         let folder = tempfile::tempdir().expect("temporary folder");
         let at = |name: &str| folder.path().join(name);
         std::fs::write(at("token"), TOKEN).expect("token");
@@ -101,6 +115,7 @@ impl Supervisor {
             .args([Path::new("sh"), &at("token"), &at("lock"), binary])
             .args(["--type", "test", "--token-fd", "3", "--lock-fd", "4", "--socket"])
             .arg(at("socket"))
+            .env("SHIFTBOSS_TEST_CAGE_LACKS", walls)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(errors)
@@ -282,6 +297,16 @@ impl Supervisor {
         std::fs::read_to_string(self.folder.path().join("errors")).unwrap_or_default()
     }
 
+    /// A `command` payload that runs a shell script which may write into this test's folder.
+    pub(crate) fn script(&self, script: &str) -> String {
+        serde_json::json!({
+            "argv": ["sh", "-c", script],
+            "write": [text(self.folder.path())],
+            "progress": {"json_lines": true},
+        })
+        .to_string()
+    }
+
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
@@ -329,11 +354,6 @@ pub(crate) fn skip(test: &str, reason: &str) {
     let _ = std::io::stderr().write_all(line.as_bytes());
 }
 
-/// A `command` payload that runs a shell script.
-pub(crate) fn script(text: &str) -> String {
-    serde_json::json!({"argv": ["sh", "-c", text], "progress": {"json_lines": true}}).to_string()
-}
-
 pub(crate) fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
     let end = Instant::now() + PATIENCE;
     while !is_so() {
@@ -348,9 +368,31 @@ pub(crate) fn is_alive(pid: &str) -> bool {
         .is_ok_and(|stat| !stat.rsplit(')').next().expect("a field").starts_with(" Z"))
 }
 
-/// The pid that a script wrote into a file.
+/// The process whose pid a script wrote into a file, as this test's pid namespace numbers it;
+/// `0` when there is none any longer.
 pub(crate) fn pid_in(path: &Path) -> String {
     let read = || std::fs::read_to_string(path).unwrap_or_default();
     wait_until("a pid is written", || read().ends_with('\n'));
-    read().trim().to_owned()
+    let (inside, folder) = (read(), path.parent().expect("a file in a folder"));
+    // In the middle of an exec a process shows no environment.
+    for _ in 0..10 {
+        if let Some(found) = find(inside.trim(), &text(folder)) {
+            return found;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    "0".to_owned()
+}
+
+/// The process that has this number within its own pid namespace and whose environment names
+/// the folder, as that of every program of this test does.
+fn find(inside: &str, folder: &str) -> Option<String> {
+    std::fs::read_dir("/proc").expect("/proc").flatten().find_map(|entry| {
+        let status = std::fs::read_to_string(entry.path().join("status")).ok()?;
+        let numbers = status.lines().find_map(|line| line.strip_prefix("NSpid:"))?;
+        let environment = std::fs::read(entry.path().join("environ")).ok()?;
+        let is_it = numbers.split_whitespace().next_back() == Some(inside)
+            && String::from_utf8_lossy(&environment).contains(folder);
+        is_it.then(|| entry.file_name().to_string_lossy().into_owned())
+    })
 }

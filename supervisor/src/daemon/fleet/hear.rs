@@ -64,7 +64,10 @@ impl Daemon {
     fn on_hello(&mut self, connection: ConnectionId, pid: u32, hello: Hello, outbox: Outbox) {
         let known = self.fleet.by_pid.get(&pid).copied();
         let Some(worker) = known else {
-            tracing::warn!(pid, "a process that is no worker of ours said Hello; refused");
+            // Once: a worker of a dead supervisor tries again ten times a second.
+            if self.fleet.last_stranger.replace(pid) != Some(pid) {
+                tracing::warn!(pid, "a process that is no worker of ours said Hello; refused");
+            }
             return;
         };
         let Some(one) = self.fleet.processes.get_mut(&worker) else { return };

@@ -53,6 +53,8 @@ pub(super) struct Fleet {
     processes: BTreeMap<WorkerId, WorkerProcess>,
     by_pid: HashMap<u32, WorkerId>,
     by_connection: HashMap<ConnectionId, WorkerId>,
+    /// The process whose Hello was refused last.
+    last_stranger: Option<u32>,
     /// Workers that have ended, until everything of theirs is gone.
     dying: BTreeMap<WorkerId, Dying>,
     /// A look at the table that the policy wants, sent after the outcomes of this turn.
@@ -106,6 +108,7 @@ impl Fleet {
             processes: BTreeMap::new(),
             by_pid: HashMap::new(),
             by_connection: HashMap::new(),
+            last_stranger: None,
             dying: BTreeMap::new(),
             take: None,
             written: HashMap::new(),

@@ -6,6 +6,7 @@
 
 use crate::os::dirs;
 use crate::os::lock::{Holder, holder};
+use crate::os::process::facts::Seen;
 use crate::os::process::{Process, facts};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -68,19 +69,39 @@ pub(super) struct Launcher {
     pub(super) pidfd: OwnedFd,
 }
 
+/// What became of a worker on record.
+#[derive(Debug)]
+pub(super) enum Found {
+    /// It lives and is held.
+    Lives(Process),
+    /// Its lock is held and no process has its number: it lives where this supervisor cannot reach
+    /// it, for example in a container of its own.
+    Elsewhere,
+    /// It has ended.
+    Gone,
+}
+
 /// Where a worker's record lies; `name` is that of its lock, without the ending.
 pub(super) fn worker_path(dir: &Path, name: &str) -> PathBuf {
     dir.join(format!("{name}{WORKER_SUFFIX}"))
 }
 
 impl WorkerRecord {
-    /// The process, if it lives and holds its lock.
-    pub(super) fn find(&self, boot_id: &str) -> Option<Process> {
-        if self.version != RECORD_VERSION || self.boot_id != boot_id {
-            return None;
+    /// Whether it lives. The lock decides: the worker alone holds it, and for life. So its number
+    /// is its own while the lock is held, also where `/proc` does not show the process.
+    pub(super) fn find(&self, boot_id: &str) -> Found {
+        let is_readable = self.version == RECORD_VERSION && self.boot_id == boot_id;
+        if !is_readable || holder(&self.lock) != Holder::Somebody {
+            return Found::Gone;
         }
-        let process = Process::find(self.pid, self.start_ticks)?;
-        (holder(&self.lock) == Holder::Somebody).then_some(process)
+        match facts::look(self.pid, self.start_ticks) {
+            Seen::Same(pidfd) | Seen::Hidden(pidfd) => {
+                Process::held(self.pid, pidfd).map_or(Found::Elsewhere, Found::Lives)
+            }
+            // Its end may have come between the two questions.
+            Seen::Gone if holder(&self.lock) == Holder::Somebody => Found::Elsewhere,
+            Seen::Gone => Found::Gone,
+        }
     }
 
     pub(super) fn write(&self, path: &Path) -> io::Result<()> {
@@ -118,14 +139,26 @@ pub(super) fn remove_launcher(dir: &Path, key: (JobId, Attempt)) {
     let _ = fs::remove_file(launcher_path(dir, key));
 }
 
-/// The launcher of an attempt, while it runs.
+/// The launcher of an attempt, while it runs and is known to be it.
 pub(super) fn launcher(dir: &Path, key: (JobId, Attempt), boot_id: &str) -> Option<Launcher> {
-    let record: LauncherRecord = read(&launcher_path(dir, key))?;
-    if record.boot_id != boot_id {
-        return None;
+    match look_for_launcher(dir, key, boot_id)? {
+        (pid, Seen::Same(pidfd)) => Some(Launcher { pid, pidfd }),
+        (_, Seen::Hidden(_) | Seen::Gone) => None,
     }
-    let pidfd = facts::hold(record.pid, record.start_ticks)?;
-    Some(Launcher { pid: record.pid, pidfd })
+}
+
+/// The number of an attempt's launcher, when a process has it that `/proc` does not show: it may
+/// be the launcher, so it is waited for, and it may be another process, so it is not killed.
+pub(super) fn hidden_launcher(dir: &Path, key: (JobId, Attempt), boot_id: &str) -> Option<u32> {
+    match look_for_launcher(dir, key, boot_id)? {
+        (pid, Seen::Hidden(_)) => Some(pid),
+        (_, Seen::Same(_) | Seen::Gone) => None,
+    }
+}
+
+fn look_for_launcher(dir: &Path, key: (JobId, Attempt), boot_id: &str) -> Option<(u32, Seen)> {
+    let record: LauncherRecord = read(&launcher_path(dir, key))?;
+    (record.boot_id == boot_id).then(|| (record.pid, facts::look(record.pid, record.start_ticks)))
 }
 
 /// Attempts whose launchers are on record.
@@ -214,15 +247,16 @@ mod tests {
         written.write(&worker_path(dir.path(), "a.1")).expect("written");
         let (_, read) = workers(dir.path()).pop().expect("it is there");
         assert_eq!(read, written);
-        assert!(read.find("boot").is_none(), "nobody holds the lock");
-        let lock = crate::os::lock::acquire(&read.lock, "").expect("it can be made");
-        assert!(read.find("boot").is_some());
-        assert!(read.find("another boot").is_none());
         let later = WorkerRecord { start_ticks: read.start_ticks + 1, ..read.clone() };
-        assert!(later.find("boot").is_none());
-        let newer = WorkerRecord { version: RECORD_VERSION + 1, ..read };
-        assert!(newer.find("boot").is_none());
+        let newer = WorkerRecord { version: RECORD_VERSION + 1, ..read.clone() };
+        assert!(matches!(read.find("boot"), Found::Gone), "nobody holds the lock");
+        let lock = crate::os::lock::acquire(&read.lock, "").expect("it can be made");
+        assert!(matches!(read.find("boot"), Found::Lives(_)));
+        assert!(matches!(read.find("another boot"), Found::Gone));
+        assert!(matches!(later.find("boot"), Found::Elsewhere), "the lock is held all the same");
+        assert!(matches!(newer.find("boot"), Found::Gone));
         drop(lock);
+        assert!(matches!(later.find("boot"), Found::Gone));
     }
 
     #[test]

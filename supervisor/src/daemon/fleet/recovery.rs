@@ -4,7 +4,7 @@
 //! The order is fixed: find the living, end what is neither living nor theirs, make the rows of
 //! the living ours, give back the others; only then is anything claimed.
 
-use super::record::{self, Launcher, WorkerRecord};
+use super::record::{self, Found, Launcher, WorkerRecord};
 use super::{chain, outcomes, slots};
 use crate::config::Config;
 use crate::daemon::start::{lock_dir, record_dir};
@@ -124,11 +124,15 @@ pub(in crate::daemon) fn recover(
     let left = leftovers::end(&|pid, environment| {
         is_theirs(pid, environment) && !key_of(environment).is_some_and(|key| spared.contains(&key))
     });
-    if !left.is_empty() || !is_clear {
+    let unseen = unseen(config, &boot_id, &jobs);
+    if !left.is_empty() || !unseen.is_empty() || !is_clear {
         tracing::error!(
             pids = ?left,
-            "processes of a dead supervisor do not end; jobs whose workers are gone stay as they \
-             are until the next start"
+            unseen = ?unseen,
+            "processes of a dead supervisor do not end, or cannot be examined by this one (their \
+             user or pid namespace is another: PrivateUsers=, ProtectProc= or a container); jobs \
+             whose workers are gone stay as they are until these have ended, which is looked at \
+             every 5 s"
         );
         adopt(store, &mut recovery);
         recovery.postponed.extend(dead.ids.iter().filter_map(|id| name_of(id)).map(str::to_owned));
@@ -143,6 +147,28 @@ pub(in crate::daemon) fn recover(
     failpoint::reach(Place::Adopted);
     give_back(store, dead.ids, lost);
     recovery
+}
+
+/// Processes that may still work on one of these jobs and that cannot be examined: workers whose
+/// lock is held somewhere, launchers that `/proc` does not show.
+fn unseen(config: &Config, boot_id: &str, jobs: &[OwnedJob]) -> Vec<u32> {
+    let mut unseen = Vec::new();
+    let names: BTreeSet<&str> = jobs.iter().filter_map(|job| name_of(&job.owner)).collect();
+    for name in names {
+        let dir = record_dir(config, name);
+        let its = || jobs.iter().filter(move |job| name_of(&job.owner) == Some(name));
+        unseen.extend(its().filter_map(|job| {
+            let key = (job.job, job.attempt);
+            record::hidden_launcher(&dir, key, boot_id)
+        }));
+        let elsewhere = record::workers(&dir).into_iter().map(|(_, record)| record);
+        unseen.extend(elsewhere.filter_map(|record| {
+            let is_its = its().any(|job| job.pid == Some(record.pid));
+            let lives = || matches!(record.find(boot_id), Found::Elsewhere | Found::Lives(_));
+            (is_its && lives()).then_some(record.pid)
+        }));
+    }
+    unseen
 }
 
 fn attempts_of(living: &[Living]) -> BTreeSet<Key> {
@@ -235,9 +261,13 @@ fn find_living(
     let dir = record_dir(config, &config.instance);
     let mut living = Vec::new();
     for (record_path, record) in record::workers(&dir) {
-        let Some(process) = record.find(boot_id) else {
-            forget(&record_path, &record);
-            continue;
+        let process = match record.find(boot_id) {
+            Found::Lives(process) => process,
+            Found::Elsewhere => continue,
+            Found::Gone => {
+                forget(&record_path, &record);
+                continue;
+            }
         };
         let is_its = |job: &mut OwnedJob| {
             name_of(&job.owner) == Some(&config.instance) && job.pid == Some(record.pid)
@@ -286,7 +316,10 @@ fn end_launchers(config: &Config, boot_id: &str, spared: &BTreeSet<Key>) {
             continue;
         }
         left.extend(record::launcher(&dir, key, boot_id));
-        record::remove_launcher(&dir, key);
+        // Of one that cannot be examined the record is all that tells of it.
+        if record::hidden_launcher(&dir, key, boot_id).is_none() {
+            record::remove_launcher(&dir, key);
+        }
     }
     let deadline = Instant::now() + LAUNCHERS_END_WITHIN;
     while !left.is_empty() && Instant::now() < deadline {

@@ -67,15 +67,41 @@ pub fn age(start_ticks: u64) -> Duration {
     since_boot.saturating_sub(Duration::from_millis(start_ticks.saturating_mul(TICK_MS)))
 }
 
-/// Takes hold of the process that had this number when it started at `start_ticks`. `None`: it
-/// has ended, and whoever has the number now is another one.
+/// What became of a process that is known by its number and start time.
+#[derive(Debug)]
+pub enum Seen {
+    /// It runs.
+    Same(OwnedFd),
+    /// A process of this number runs that `/proc` does not show us: it is in another user namespace
+    /// and `/proc` is mounted with `hidepid` (systemd's `ProtectProc=`), so nobody can say when it
+    /// started.
+    Hidden(OwnedFd),
+    /// It has ended, and whoever has the number now is another one.
+    Gone,
+}
+
+/// Takes hold of the process that had this number when it started at `start_ticks`.
+#[must_use]
+pub fn look(pid: u32, start_ticks: u64) -> Seen {
+    let number = i32::try_from(pid).ok().and_then(Pid::from_raw);
+    // Opened before the check: from then on the number cannot change hands unnoticed.
+    let opened = number.map(|pid| rustix::process::pidfd_open(pid, PidfdFlags::NONBLOCK));
+    let Some(Ok(pidfd)) = opened else { return Seen::Gone };
+    match stat(pid) {
+        Some(stat) if stat.start_ticks == start_ticks && !stat.is_zombie => Seen::Same(pidfd),
+        Some(_) => Seen::Gone,
+        None if has_ended(std::os::fd::AsFd::as_fd(&pidfd)) => Seen::Gone,
+        None => Seen::Hidden(pidfd),
+    }
+}
+
+/// As [`look`], for those who need to be sure. `None`: it has ended, or cannot be seen.
 #[must_use]
 pub fn hold(pid: u32, start_ticks: u64) -> Option<OwnedFd> {
-    let number = Pid::from_raw(i32::try_from(pid).ok()?)?;
-    // Opened before the check: from then on the number cannot change hands unnoticed.
-    let pidfd = rustix::process::pidfd_open(number, PidfdFlags::NONBLOCK).ok()?;
-    let facts = stat(pid)?;
-    (facts.start_ticks == start_ticks && !facts.is_zombie).then_some(pidfd)
+    match look(pid, start_ticks) {
+        Seen::Same(pidfd) => Some(pidfd),
+        Seen::Hidden(_) | Seen::Gone => None,
+    }
 }
 
 /// True once the process has ended.

@@ -147,10 +147,9 @@ impl Process {
         self.pid.as_raw_nonzero().get().unsigned_abs()
     }
 
-    /// Takes hold of a process that a supervisor before us started; `None` when it is gone.
+    /// A process that a supervisor before us started, held already. `None`: no such number.
     #[must_use]
-    pub fn find(pid: u32, start_ticks: u64) -> Option<Self> {
-        let pidfd = super::facts::hold(pid, start_ticks)?;
+    pub fn held(pid: u32, pidfd: OwnedFd) -> Option<Self> {
         Some(Self { pid: Pid::from_raw(i32::try_from(pid).ok()?)?, pidfd })
     }
 

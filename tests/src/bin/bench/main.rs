@@ -2,6 +2,7 @@
 //! NAME`, where the name is one of those in [`BENCHES`] or `all`. What it prints is Markdown
 //! and goes to tests/benches/RESULTS.md by hand.
 
+mod cage;
 mod control;
 mod deaths;
 mod encode;
@@ -21,7 +22,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 /// All benches by name.
-const BENCHES: [(&str, fn()); 11] = [
+const BENCHES: [(&str, fn()); 12] = [
     ("pickup", pickup::pickup),
     ("throughput", throughput::throughput),
     ("idle", idle::idle),
@@ -31,6 +32,7 @@ const BENCHES: [(&str, fn()); 11] = [
     ("rerun", deaths::rerun),
     ("resume", deaths::resume),
     ("history", history::history),
+    ("cage", cage::cage),
     ("encode", encode::encode),
     ("ladder", ladder::ladder),
 ];

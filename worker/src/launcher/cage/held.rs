@@ -1,7 +1,8 @@
 //! Which parts of a cage hold, and which are missing for what reason.
 
+use super::Refusal;
 use super::order::CageOrder;
-use super::{Refusal, Step};
+use crate::launcher::Step;
 use shiftboss_protocol::confine::{InForce, Network, Wall};
 use std::io;
 
@@ -81,7 +82,7 @@ impl Held {
     }
 
     /// Under `require`, refuses a cage that is not whole.
-    pub(super) fn settle(&self, order: &CageOrder) -> Result<(), Refusal> {
+    pub(crate) fn settle(&self, order: &CageOrder) -> Result<(), Refusal> {
         if !order.is_required {
             return Ok(());
         }

@@ -44,7 +44,7 @@ pub(crate) struct Walls {
 /// will see.
 ///
 /// # Errors
-/// A path of the order that cannot be shown, or (where the type requires all) what is missing.
+/// A path of the order that cannot be shown, or capabilities that are left.
 pub(crate) fn put_on(order: &CageOrder, held: &mut Held) -> Result<Walls, Refusal> {
     // Everything else that makes this cage is one's own from here on: also the mounts, which
     // nobody else is to see. Before any path is opened, because a descriptor of one mount
@@ -73,7 +73,6 @@ pub(crate) fn put_on(order: &CageOrder, held: &mut Held) -> Result<Walls, Refusa
     let filter = held.put_value(Wall::Seccomp, || {
         seccomp::is_available().map(|()| Filter::new(&order.network, has_root, has_net))
     });
-    held.settle(order)?;
     Ok(Walls { rules, filter })
 }
 

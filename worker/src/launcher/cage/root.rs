@@ -28,8 +28,8 @@ const TMP: &str = "mode=1777,size=256m,nr_inodes=65536";
 const SHM: &str = "mode=1777,size=256m,nr_inodes=4096";
 
 /// Of a new `/proc`: processes that the program could not trace are not to be seen, pid 1 of
-/// the cage among them.
-const PROC: &str = "hidepid=invisible";
+/// the cage among them. The older way, of kernels before 5.8, does not bind the group of root.
+const PROC: &str = "hidepid=ptraceable";
 const PROC_OLD: &str = "hidepid=2";
 
 /// What `/proc` tells about the host, or offers to its root.
@@ -117,7 +117,6 @@ fn mount_proc(root: &OwnedFd) -> io::Result<()> {
         let options = std::ffi::CString::new(options).expect("it is a constant without zeros");
         mount("proc", "proc", "proc", flags, options.as_c_str())
     };
-    // Before Linux 5.8 the option was a number.
     with(PROC).or_else(|_| with(PROC_OLD))?;
     let null = openat2(root, "dev/null", OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), WITHIN)?;
     for name in HIDDEN {

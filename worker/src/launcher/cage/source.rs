@@ -101,3 +101,55 @@ fn refuse(step: Step, error: io::Error) -> Refusal {
 fn number(at: usize) -> u32 {
     u32::try_from(at).unwrap_or(u32::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::order::Shown;
+    use super::*;
+    use std::os::unix::ffi::OsStrExt;
+    use std::os::unix::fs::MetadataExt;
+
+    /// What comes of an order that shows `path`, of which the worker saw `seen`.
+    fn open_one(path: &Path, seen: &Path) -> Result<Vec<Source>, Refusal> {
+        let stat = seen.metadata().expect("it is there");
+        let bytes = path.as_os_str().as_bytes().to_vec();
+        let shown = Shown {
+            path: bytes.clone(),
+            real: bytes,
+            device: stat.dev(),
+            inode: stat.ino(),
+            access: Access::Read,
+        };
+        open_all(&View(vec![Item::Shown { at: 3, shown }]))
+    }
+
+    fn errno(path: &Path, seen: &Path) -> Option<i32> {
+        let refusal = open_one(path, seen).expect_err("it is refused");
+        assert_eq!(refusal.step, Step::Shown(3));
+        refusal.error.raw_os_error()
+    }
+
+    #[test]
+    fn what_is_shown_is_the_file_that_was_checked() {
+        let folder = tempfile::tempdir().expect("folder");
+        let (film, other) = (folder.path().join("film"), folder.path().join("other"));
+        for path in [&film, &other] {
+            std::fs::write(path, "x").expect("file");
+        }
+        assert_eq!(open_one(&film, &film).expect("it is the same").len(), 1);
+        assert_eq!(errno(&film, &other), Some(libc::ESTALE));
+        std::fs::rename(&other, &film).expect("replaced");
+        assert_eq!(errno(&film, folder.path()), Some(libc::ESTALE));
+    }
+
+    #[test]
+    fn no_link_is_followed_wherever_it_leads() {
+        let folder = tempfile::tempdir().expect("folder");
+        let film = folder.path().join("film");
+        std::fs::write(&film, "x").expect("file");
+        let link = folder.path().join("link");
+        std::os::unix::fs::symlink(folder.path(), &link).expect("link");
+        assert_eq!(errno(&link, folder.path()), Some(libc::ELOOP));
+        assert_eq!(errno(&link.join("film"), &film), Some(libc::ELOOP));
+    }
+}

@@ -14,7 +14,7 @@ use super::output::verify::{self, Made};
 use super::payload;
 use super::plan::{self, Plan};
 use super::progress::{Block, Meter};
-use super::run::{self as run_ffmpeg, Ran, Used};
+use super::run::{self as run_ffmpeg, Files, Ran, Used};
 use super::tools::Tools;
 use crate::attempt::Job;
 use crate::path::{check_read, check_write, parse_path};
@@ -179,7 +179,7 @@ impl Work<'_> {
         let (last, complaint, parts) = match way {
             Encoding::Whole(reason) => {
                 outputs.whole_because = reason;
-                let Ran { last, stderr, used } = self.encode(&staged)?;
+                let Ran { last, stderr, used } = self.encode(&staged, staging.path())?;
                 outputs.used = used;
                 let complaint = stderr.first().map(|first| {
                     format!("ffmpeg reported {} errors, the first: {first}", stderr.errors)
@@ -230,10 +230,11 @@ impl Work<'_> {
     }
 
     /// Runs FFmpeg to its end; gives its last progress block and what it complained about.
-    fn encode(&self, staged: &[PathBuf]) -> Result<Ran, Failure> {
+    fn encode(&self, staged: &[PathBuf], folder: &Path) -> Result<Ran, Failure> {
         let argv = arguments::ladder(&self.tools.ffmpeg, self.input, self.plan, staged);
         let (began, mut meter) = (Instant::now(), Meter::new(self.expected_us()));
-        run_ffmpeg::ffmpeg(self.host, self.input, argv, &mut |block| {
+        let files = Files::of(self.input, folder);
+        run_ffmpeg::ffmpeg(self.host, files, argv, &mut |block| {
             let bytes = run_ffmpeg::bytes_of(staged.iter().map(PathBuf::as_path));
             let (fraction, note) = meter.report(began.elapsed(), block, bytes);
             self.host.progress(fraction, &note);

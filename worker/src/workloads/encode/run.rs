@@ -3,7 +3,8 @@
 use super::classify::{self, Stderr};
 use super::host::{Host, stopped};
 use super::progress::{Block, Parser};
-use crate::program::{Lines, Program};
+use super::tools;
+use crate::program::{Lines, Place, Program};
 use shiftboss_protocol::job::Failure;
 use std::ffi::OsString;
 use std::ops::AddAssign;
@@ -35,18 +36,40 @@ impl AddAssign for Used {
     }
 }
 
-/// Runs the command `argv` on `input`.
+/// What FFmpeg needs to see.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Files<'a> {
+    /// What it is to read: a film, or a list of files beside it. Named in failures.
+    pub(super) input: &'a Path,
+    /// What of it it sees: the film alone, or the folder of the list.
+    pub(super) read: &'a Path,
+    /// The folder that holds nothing but its outputs.
+    pub(super) write: &'a Path,
+}
+
+impl<'a> Files<'a> {
+    /// A film, and the folder of its outputs.
+    pub(super) fn of(input: &'a Path, write: &'a Path) -> Self {
+        Self { input, read: input, write }
+    }
+}
+
+/// Runs the command `argv` on these files.
 ///
 /// # Errors
 /// The [`Failure`] that its end stands for. Exit code 0 alone proves nothing.
 pub(super) fn ffmpeg(
     host: &dyn Host,
-    input: &Path,
+    files: Files<'_>,
     argv: Vec<OsString>,
     show: &mut (dyn FnMut(&Block) + Send),
 ) -> Result<Ran, Failure> {
+    let mut read = tools::beside(host.settings(), argv.first());
+    read.push(Place::from(files.read));
     let program = Program {
         argv,
+        read,
+        write: vec![Place::from(files.write)],
         stop_word: Some(b"q".to_vec()),
         stop_word_grace: STOP_WORD_GRACE,
         log_name: Some("ffmpeg".to_owned()),
@@ -55,7 +78,7 @@ pub(super) fn ffmpeg(
     let (parser, last, stderr) = (Parser::default(), Block::default(), Stderr::default());
     let mut watch = Watch { parser, last, stderr, show };
     let ended = host.run(&program, &mut watch)?;
-    match classify::failure("ffmpeg", input, &ended, &watch.stderr) {
+    match classify::failure("ffmpeg", files.input, &ended, &watch.stderr) {
         Some(failure) => Err(failure),
         // It may have ended by itself in the moment in which it was told to stop.
         None => match host.stop_reason() {

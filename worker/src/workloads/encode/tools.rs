@@ -2,7 +2,11 @@
 //! of encoders prove nothing, so one frame is really encoded.
 
 use crate::Settings;
+use crate::launcher::is_system;
+use crate::path::is_apart;
+use crate::program::Place;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use std::ffi::OsString;
 use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -53,6 +57,18 @@ impl Tools {
         })?;
         Ok(vec![format!("ffmpeg {number}"), "libx264".to_owned()])
     }
+}
+
+/// What a tool needs to see of the folder that it lies in, outside of the system's: its own
+/// libraries may be there. A folder that the supervisor's files lie in is not shown.
+pub(super) fn beside(settings: &Settings, tool: Option<&OsString>) -> Vec<Place> {
+    let real = tool.and_then(|tool| Path::new(tool).canonicalize().ok());
+    let folder = real.as_deref().and_then(Path::parent);
+    folder
+        .filter(|folder| !is_system(folder) && is_apart(settings, folder))
+        .map(Place::from)
+        .into_iter()
+        .collect()
 }
 
 /// The options of a real ladder that old versions lack are part of it.

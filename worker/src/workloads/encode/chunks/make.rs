@@ -4,7 +4,7 @@ use super::super::film::probe;
 use super::super::host::go_on;
 use super::super::ladder::Work;
 use super::super::progress::Block;
-use super::super::run::{self, Ran, Used};
+use super::super::run::{self, Files, Ran, Used};
 use super::arguments;
 use super::check;
 use super::cut::{Chunk, Cuts};
@@ -177,7 +177,8 @@ impl Parts<'_> {
             let output = folder.join(SOUND_FILE);
             let argv = arguments::sound(ffmpeg, input, (track, self.cuts), &output);
             let share = &mut self.share;
-            let Ran { last, stderr, used } = run::ffmpeg(host, input, argv, &mut |block| {
+            let files = Files::of(input, &folder);
+            let Ran { last, stderr, used } = run::ffmpeg(host, files, argv, &mut |block| {
                 host.progress(Some(share.on_sound(block)), "encoding the audio");
             })?;
             self.used += used;
@@ -250,7 +251,8 @@ impl Parts<'_> {
             arguments::chunk(&work.tools.ffmpeg, work.input, (work.plan, cuts, chunk), outputs);
         let count = self.records.len();
         let (mut share, parts) = (self.share.clone(), &*self);
-        let ended = run::ffmpeg(work.host, work.input, argv, &mut |block| {
+        let files = Files::of(work.input, folder_of(&outputs[0]));
+        let ended = run::ffmpeg(work.host, files, argv, &mut |block| {
             let frame = usize::try_from(block.frame.unwrap_or(0)).unwrap_or(0);
             let done =
                 (parts.film_us(chunk, frame), run::bytes_of(outputs.iter().map(PathBuf::as_path)));
@@ -298,8 +300,8 @@ impl Parts<'_> {
             let argv = arguments::join(&self.work.tools.ffmpeg, (&list, start_us), sound, output);
             let note = format!("joining output {} of {count}", at + 1);
             let share = &mut self.share;
-            let list: &Path = &list;
-            let Ran { last, used, .. } = run::ffmpeg(host, list, argv, &mut |block| {
+            let files = Files { input: &list, read: folder_of(&list), write: folder_of(output) };
+            let Ran { last, used, .. } = run::ffmpeg(host, files, argv, &mut |block| {
                 host.progress(Some(share.on_joining((at, count), block)), &note);
             })?;
             self.used += used;
@@ -316,4 +318,8 @@ impl Parts<'_> {
         let words = bad().next()?.first_error.as_deref().unwrap_or("no message");
         Some(format!("ffmpeg reported {errors} errors, the first: {words}"))
     }
+}
+
+fn folder_of(file: &Path) -> &Path {
+    file.parent().expect("files are made in folders")
 }

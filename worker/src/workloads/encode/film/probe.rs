@@ -7,11 +7,11 @@ use super::super::arguments::INPUT_GUARD;
 use super::super::classify::{self, Stderr};
 use super::super::host::Host;
 use super::super::progress::time_text;
-use super::super::tools::Tools;
+use super::super::tools::{self, Tools};
 use super::facts::{self, Answer, Facts};
 use super::scan::{self, Scan};
 use super::truncation::{seconds, truncation};
-use crate::program::{Lines, Program};
+use crate::program::{Lines, Place, Program};
 use shiftboss_protocol::job::{Cause, Failure};
 use std::ffi::OsString;
 use std::path::Path;
@@ -97,7 +97,8 @@ pub(crate) fn answer(host: &dyn Host, tools: &Tools, path: &Path) -> Result<Answ
         }
     }
     let mut text = Text { json: Vec::new(), stderr: Stderr::default() };
-    let mut program = ffprobe(tools, &["-of", "json", "-show_entries", facts::ENTRIES], path);
+    let arguments = ["-of", "json", "-show_entries", facts::ENTRIES];
+    let mut program = ffprobe((host, tools), &arguments, path);
     program.timeout = Some(OPEN_TIMEOUT);
     let ended = host.run(&program, &mut text)?;
     if let Some(failure) = classify::failure("ffprobe", path, &ended, &text.stderr) {
@@ -155,7 +156,7 @@ fn list(
     let mut listing =
         Listing { scan, stderr: Stderr::default(), host, doing, shown_at: Instant::now() };
     let arguments: Vec<&str> = ["-of", "compact=p=0"].iter().chain(arguments).copied().collect();
-    let mut program = ffprobe(tools, &arguments, path);
+    let mut program = ffprobe((host, tools), &arguments, path);
     program.timeout = Some(OPEN_TIMEOUT + Duration::from_secs(bytes / READ_RATE_MIN));
     let ended = host.run(&program, &mut listing)?;
     match classify::failure("ffprobe", path, &ended, &listing.stderr) {
@@ -189,10 +190,12 @@ impl Lines for Listing<'_> {
     }
 }
 
-fn ffprobe(tools: &Tools, arguments: &[&str], path: &Path) -> Program {
+fn ffprobe((host, tools): (&dyn Host, &Tools), arguments: &[&str], path: &Path) -> Program {
     let mut argv: Vec<OsString> = vec![tools.ffprobe.clone().into()];
     argv.extend(["-hide_banner", "-loglevel", "level+error"].map(OsString::from));
     argv.extend(INPUT_GUARD.iter().chain(arguments).map(OsString::from));
     argv.extend(["-i".into(), path.into()]);
-    Program { argv, ..Program::default() }
+    let mut read = tools::beside(host.settings(), argv.first());
+    read.push(Place::from(path));
+    Program { argv, read, ..Program::default() }
 }

@@ -71,6 +71,11 @@ impl Staging {
         self.path.join(name)
     }
 
+    /// The folder that FFmpeg writes into.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Size of a staged file. Only the file itself counts: a link or a pipe in its place is
     /// refused, and nothing is followed.
     ///
