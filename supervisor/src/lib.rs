@@ -13,4 +13,5 @@ pub mod link;
 pub mod logging;
 pub mod os;
 pub mod policy;
+pub mod selftest;
 pub mod store;

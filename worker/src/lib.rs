@@ -12,6 +12,7 @@ mod launcher;
 mod path;
 pub mod program;
 mod runner;
+mod seal;
 mod serve;
 mod timer;
 mod workload;

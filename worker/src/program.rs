@@ -11,10 +11,12 @@ mod setting;
 
 use crate::attempt::AttemptContext;
 use crate::launcher;
+use crate::seal;
 pub use place::Place;
 use session::Session;
 pub(crate) use setting::PATH;
-use shiftboss_protocol::job::Failure;
+pub(crate) use setting::lacks as cage_lacks;
+use shiftboss_protocol::job::{Cause, Failure};
 use shiftboss_protocol::message::StopReason;
 use std::ffi::OsString;
 use std::io;
@@ -98,6 +100,11 @@ pub fn run_program(
     program: &Program,
     lines: &mut dyn Lines,
 ) -> Result<Ended, Failure> {
+    if seal::is_on() {
+        let message = "this worker is sealed and starts no program: its workload must say that it \
+                       does, by Workload::starts_programs";
+        return Err(Failure::permanent(Cause::FailedStart, message));
+    }
     let group = context.state.group()?;
     let setting = setting::setting(context, program, group.as_deref())?;
     Session::start(context, program, setting, group)?.run(lines)

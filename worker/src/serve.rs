@@ -12,6 +12,7 @@ use crate::connection::{self, Outbox};
 use crate::held::Held;
 use crate::launcher;
 use crate::runner::Runner;
+use crate::seal;
 use crate::timer::{self, Alarm};
 use crate::workload::Workload;
 use contact::Contact;
@@ -84,8 +85,14 @@ fn serve(arguments: &Arguments, workloads: &[&'static dyn Workload]) -> Result<E
         .map_err(|reason| format!("workload {} cannot be set up: {reason}", workload.name()))?;
     let signals =
         Signals::new([SIGTERM]).map_err(|error| format!("cannot handle SIGTERM: {error}"))?;
-    // The cage of self-contained workers goes here: after set-up, before the first thread.
-    let ready = Ready { confinement: "none".to_owned(), abilities };
+    // After set-up, which may look for tools and models anywhere; before the first thread.
+    let confinement = if workload.starts_programs() {
+        seal::ease()?
+    } else {
+        seal::put_on(&settings, &arguments.socket)?
+    };
+    let confinement = confinement.to_string();
+    let ready = Ready { confinement, abilities };
     connection.say(&WorkerMessage::Ready(ready.clone())).map_err(|error| chain(&error))?;
 
     let (events, event) = mpsc::channel();

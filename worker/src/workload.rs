@@ -29,6 +29,20 @@ pub trait Workload: Send + Sync {
     /// The reason why the attempt failed.
     fn run(&self, job: &Job, context: &AttemptContext) -> Result<serde_json::Value, Failure>;
 
+    /// Whether its attempts start programs ([`crate::program`]).
+    ///
+    /// A worker that starts none is sealed before its first job, set-up done: it sees its own
+    /// folders, the roots of its type and the system's public files, reaches the network of its
+    /// type, and cannot execute anything. One that starts programs stays able to build a cage
+    /// around each of them, and is trusted not to look into hostile data itself.
+    ///
+    /// Sealed is the default because forgetting this method must not cost the walls: a workload
+    /// that needs programs learns it from its first attempt, which fails with a sentence that
+    /// names this method; one that was left open by mistake would never learn it.
+    fn starts_programs(&self) -> bool {
+        false
+    }
+
     /// How many threads run attempts of this workload when `concurrency` of them may run at
     /// once. Less than `concurrency` suits workloads whose attempts end at once.
     fn threads(&self, concurrency: u32) -> u32 {

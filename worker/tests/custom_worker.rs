@@ -26,6 +26,10 @@ impl Workload for Odd {
         "odd"
     }
 
+    fn starts_programs(&self) -> bool {
+        true
+    }
+
     fn set_up(&self, _: &Settings) -> Result<Vec<String>, String> {
         Ok(vec!["oddity".to_owned()])
     }

@@ -5,12 +5,14 @@
 #![expect(clippy::print_stdout, reason = "this program talks to a person at a terminal")]
 #![expect(clippy::print_stderr, reason = "this program talks to a person at a terminal")]
 
+mod deb;
 mod demo;
 mod lint;
 mod place;
 mod programs;
 mod step;
 mod suite;
+mod vm;
 
 use anyhow::{Context, Result, bail};
 use place::Place;
@@ -35,6 +37,12 @@ cargo xtask COMMAND
                                     prints the timeline of one seed
   chaos [--minutes N] [--seed S]    real processes die, stop, fill the disk and lock the database
                                     at random; what is left on disk is judged
+  deb [--version VERSION] [--debug] make the Debian package in target/debian/; another version and
+                                    programs of a debug build are for tests
+  vm [--suite trixie|bookworm] [--cuts N] [--seed S] [--all] [--debug] [--keep]
+                                    boot Debian in QEMU, install our package there, run the
+                                    acceptance of the service and cut the power; --all takes both
+                                    suites and 20 cuts each; --keep keeps the disk
   lint                              format check, clippy, dependency rules (installs cargo-deny
                                     when it is missing)
   ci                                lint, then test
@@ -71,6 +79,10 @@ fn run(arguments: &[OsString]) -> Result<ExitCode> {
         "bench" => bench(&Place::find()?, rest)?,
         "simulate" => return simulate(&Place::find()?, rest),
         "chaos" => return chaos(&Place::find()?, rest),
+        "deb" => {
+            deb::run(&Place::find()?, &deb::Wish::parse(rest)?)?;
+        }
+        "vm" => return vm::run(&Place::find()?, &vm::Wish::parse(rest)?),
         "lint" => {
             no_arguments("lint", rest)?;
             lint::run(&Place::find()?)?;

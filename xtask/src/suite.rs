@@ -3,10 +3,11 @@
 //! cargo does not build another package's programs for a tests crate, so they are built first.
 //! nextest hides what a passing test prints, so a test that cannot run appends its line
 //! `SKIPPED: <test>: <reason>` to the file named by `SHIFTBOSS_TEST_SKIPS`; the lines are shown
-//! before the closing line, and such tests are counted as skipped, not as passed.
+//! before the closing line, counted as skipped, not as passed. One pass of the virtual machine's
+//! checks comes last.
 
 use crate::place::Place;
-use crate::{programs, step};
+use crate::{programs, step, vm};
 use anyhow::{Context, Result};
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -50,8 +51,12 @@ pub(crate) fn run(place: &Place, filter: &[OsString]) -> Result<ExitCode> {
 
     let text = std::fs::read_to_string(&skips)
         .with_context(|| format!("cannot read {}", skips.display()))?;
-    close(counts, &text);
+    // Who names tests means those.
+    let guest = if filter.is_empty() { in_guest(place) } else { vm::Verdict::default() };
+    let guest_failed = !guest.failed.is_empty();
+    close(counts, &text, &guest);
     Ok(match status {
+        None if guest_failed => ExitCode::FAILURE,
         None => ExitCode::SUCCESS,
         Some(status) => match status.code().and_then(|code| u8::try_from(code).ok()) {
             Some(code) if code != 0 => ExitCode::from(code),
@@ -131,8 +136,20 @@ fn run_libtest(
     child.wait().context("cannot wait for cargo test")
 }
 
+/// The short pass in a virtual machine, with the programs that the tests have built. Machinery
+/// that breaks is a failure like any other; where none can run, that is one skipped test.
+fn in_guest(place: &Place) -> vm::Verdict {
+    if let Some(reason) = vm::why_not() {
+        return vm::Verdict::nothing(&reason);
+    }
+    vm::acceptance(place, &vm::Wish::short()).unwrap_or_else(|error| vm::Verdict {
+        failed: vec![format!("vm: {error:#}")],
+        ..vm::Verdict::default()
+    })
+}
+
 /// Prints the skipped tests and the closing line, which must be the last line of all.
-fn close(mut counts: Counts, skips: &str) {
+fn close(mut counts: Counts, skips: &str, guest: &vm::Verdict) {
     let lines: Vec<&str> = skips.lines().filter(|line| !line.trim().is_empty()).collect();
     if !lines.is_empty() {
         println!("\nTests that could not run here:");
@@ -141,6 +158,12 @@ fn close(mut counts: Counts, skips: &str) {
         }
     }
     counts.move_skipped(&lines);
+    guest.print_reasons();
+    counts.add(Counts {
+        passed: guest.passed,
+        failed: guest.failed.len(),
+        skipped: guest.skipped.len(),
+    });
     println!("\n{} passed, {} failed, {} skipped", counts.passed, counts.failed, counts.skipped);
 }
 

@@ -85,6 +85,8 @@ pub(super) enum Command {
     },
     /// Find out by trying what this host offers
     Doctor,
+    /// Run a hostile program as a job, and see that it gets nowhere
+    Selftest(Selftest),
     /// Print shell completions
     Completions {
         /// For this shell
@@ -171,6 +173,26 @@ pub(super) struct Ids {
     /// Numbers of jobs
     #[arg(required = true, value_name = "ID")]
     pub(super) ids: Vec<i64>,
+}
+
+/// `shiftboss selftest`.
+#[derive(Debug, Args)]
+pub(super) struct Selftest {
+    /// Only this type; may be given several times [default: all that run programs]
+    #[arg(long = "type", value_name = "TYPE")]
+    pub(super) types: Vec<String>,
+    /// Give the jobs to the supervisor that runs, not to a private one
+    #[arg(long)]
+    pub(super) live: bool,
+    /// Leave behind what was staged
+    #[arg(long)]
+    pub(super) keep: bool,
+    /// Make the attempts without any cage, to see that they would get through
+    #[arg(long, hide = true, conflicts_with_all = ["live", "types"])]
+    pub(super) outside: bool,
+    /// Be the hostile program of this plan
+    #[arg(long, hide = true, value_name = "PLAN")]
+    pub(super) inside: Option<PathBuf>,
 }
 
 /// `shiftboss config`.

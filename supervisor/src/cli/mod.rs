@@ -30,6 +30,9 @@ struct Context {
 /// Runs the program: reads its arguments, does what they say, tells what went wrong.
 #[must_use]
 pub fn main() -> ExitCode {
+    if let Some(done) = crate::selftest::stand_in() {
+        return if done.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    }
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => {
@@ -93,6 +96,10 @@ fn run(arguments: Arguments) -> Result<(), Error> {
         Command::Config { what: args::ConfigCommand::Schema } => {
             return Output::new().line(&format!("{:#}", crate::config::schema()));
         }
+        // What runs inside a cage reads no configuration.
+        Command::Selftest(args::Selftest { inside: Some(plan), .. }) => {
+            return crate::selftest::be_hostile(plan).map_err(Error::Print);
+        }
         _ => {}
     }
     let options = LoadOptions::from_process(arguments.config)?;
@@ -122,5 +129,6 @@ fn run(arguments: Arguments) -> Result<(), Error> {
         Command::Config { what } => show::config(&context, what, &warnings),
         Command::Db { what } => operate::database(&context, what),
         Command::Doctor => show::doctor(&context),
+        Command::Selftest(arguments) => show::selftest(&context, &arguments),
     }
 }

@@ -1,11 +1,12 @@
-//! Listings: jobs, workers, types, status, configuration, doctor.
+//! Listings: jobs, workers, types, status, configuration, doctor, self-test.
 
-use super::args::{ConfigCommand, Jobs};
+use super::args::{ConfigCommand, Jobs, Selftest};
 use super::client::Client;
 use super::{Context, Error, table};
 use crate::config::Warning;
 use crate::doctor::{self, Verdict};
 use crate::os::ladder;
+use crate::selftest;
 use crate::store::reader::Reader;
 use serde_json::{Value, json};
 use shiftboss_protocol::control::{JobFilter, Request};
@@ -228,4 +229,61 @@ pub(super) fn doctor(context: &Context) -> Result<(), Error> {
         }
     }
     if bad { Err(Error::JobFailed) } else { Ok(()) }
+}
+
+/// What does not belong to the table is cut at this many characters.
+const HAPPENED_MAX: usize = 70;
+
+/// `shiftboss selftest`: runs it and prints its table.
+pub(super) fn selftest(context: &Context, arguments: &Selftest) -> Result<(), Error> {
+    let options = selftest::Options {
+        types: arguments.types.clone(),
+        live: arguments.live,
+        outside: arguments.outside,
+        keep: arguments.keep,
+    };
+    let report = selftest::run(&context.config, &options)
+        .map_err(|error| Error::Failed(format!("the self-test could not be run: {error}")))?;
+    let counts = selftest::count(&report.rows);
+    if context.json {
+        context.out.line(&json!(report.rows).to_string())?;
+    } else {
+        let row = |row: &selftest::Row| {
+            let happened = table::short(&row.happened, HAPPENED_MAX);
+            [&row.job_type, row.attempt, row.expected, &happened, word(row.verdict), row.tries]
+                .map(str::to_owned)
+                .to_vec()
+        };
+        let rows: Vec<Vec<String>> = report.rows.iter().map(row).collect();
+        let head = ["TYPE", "ATTEMPT", "EXPECTED", "HAPPENED", "VERDICT", "TRIES TO"];
+        context.out.line(&table::aligned(&head, &rows, &[]))?;
+        context.out.line(&format!(
+            "{} attempts: {} denied, {} got through, {} could not be made, {} skipped",
+            report.rows.len(),
+            counts.denied,
+            counts.got_through,
+            counts.not_tried,
+            counts.skipped
+        ))?;
+    }
+    if let Some(kept) = &report.kept {
+        context.out.remark(&format!("what was staged is left in {}", kept.display()));
+    }
+    if counts.got_through + counts.not_tried == 0 {
+        return Ok(());
+    }
+    Err(Error::Failed(format!(
+        "{} attempts got through and {} could not be made: do not run hostile files like this; \
+         `shiftboss doctor` says what this host lacks",
+        counts.got_through, counts.not_tried
+    )))
+}
+
+const fn word(verdict: selftest::Verdict) -> &'static str {
+    match verdict {
+        selftest::Verdict::Denied => "denied",
+        selftest::Verdict::GotThrough => "GOT THROUGH",
+        selftest::Verdict::NotTried => "NOT TRIED",
+        selftest::Verdict::Skipped => "skipped",
+    }
 }

@@ -13,10 +13,12 @@ use shiftboss_protocol::control::{NewJob, Request, Response};
 use shiftboss_protocol::job::JobId;
 use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 
 /// Jobs sent in one request: well below a frame, and a short transaction.
 const BATCH: usize = 500;
+const SETGID_AND_GROUP_WRITE: u32 = 0o2020;
 
 /// Bytes of payloads sent in one request.
 const BATCH_BYTES: usize = 256 << 10;
@@ -58,7 +60,7 @@ pub(super) fn encode(context: &Context, encode: &Encode) -> Result<(), Error> {
             input.display()
         )));
     }
-    std::fs::create_dir_all(&output).map_err(|error| {
+    make_folder(&output).map_err(|error| {
         Error::Failed(format!("cannot make output folder {}: {error}", output.display()))
     })?;
     let payload = json!({
@@ -71,6 +73,30 @@ pub(super) fn encode(context: &Context, encode: &Encode) -> Result<(), Error> {
         NewJob { job_type: "encode".to_owned(), payload: payload.to_string(), ..NewJob::default() };
     let ids = insert(context, vec![job])?;
     told(context, &ids, false, encode.wait)
+}
+
+/// Makes a folder and those above it, each as its parent is: the supervisor is often another user,
+/// who must write there. One that root makes belongs to the owner of its parent; below a folder
+/// that hands its group down (setgid), the group may write if it may there.
+fn make_folder(path: &Path) -> std::io::Result<()> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    let Some(parent) = path.parent() else { return Ok(()) };
+    make_folder(parent)?;
+    match std::fs::create_dir(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => return Ok(()),
+        made => made?,
+    }
+    let (above, made) = (parent.metadata()?, path.metadata()?);
+    if made.uid() == 0 && (above.uid(), above.gid()) != (made.uid(), made.gid()) {
+        chown(path, Some(above.uid()), Some(above.gid()))?;
+    }
+    if above.mode() & SETGID_AND_GROUP_WRITE == SETGID_AND_GROUP_WRITE {
+        let mode = made.mode() | SETGID_AND_GROUP_WRITE;
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
+    }
+    Ok(())
 }
 
 /// Inserts through the supervisor, or into the table itself when none runs.
@@ -217,6 +243,35 @@ mod tests {
         assert_eq!(path_text(Path::new("/a b/ü.mp4")), "/a b/ü.mp4");
         let odd = Path::new(OsStr::from_bytes(b"/a b/\xff.mp4"));
         assert_eq!(path_text(odd), "file:///a%20b/%FF.mp4");
+    }
+
+    #[test]
+    fn a_folder_for_outputs_is_made_as_its_parent_is() {
+        let dir = tempfile::tempdir().expect("a folder can be made");
+        let set = |path: &Path, mode| {
+            std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))
+                .expect("it is ours");
+        };
+        let shared = dir.path().join("shared");
+        std::fs::create_dir(&shared).expect("the folder is ours");
+        set(&shared, 0o2770);
+        let root = shared.metadata().expect("it was just made").uid() == 0;
+        if root {
+            chown(&shared, Some(65534), Some(65534)).expect("root may");
+        }
+        make_folder(&shared.join("a/b")).expect("it can be made");
+        let (above, made) = (shared.metadata(), shared.join("a/b").metadata());
+        let (above, made) = (above.expect("it is there"), made.expect("it was made"));
+        assert_eq!((above.uid(), above.gid()), (made.uid(), made.gid()));
+        assert_eq!(made.mode() & SETGID_AND_GROUP_WRITE, SETGID_AND_GROUP_WRITE);
+
+        let open = dir.path().join("open");
+        std::fs::create_dir(&open).expect("the folder is ours");
+        set(&open, 0o1777);
+        make_folder(&open.join("mine")).expect("it can be made");
+        let mode = open.join("mine").metadata().expect("it was made").mode();
+        assert_eq!(mode & 0o022, 0, "everybody's folder makes nothing else everybody's");
+        make_folder(&open.join("mine")).expect("one that is there is enough");
     }
 
     #[test]

@@ -170,16 +170,20 @@ fn tell_end(context: &Context, id: JobId, row: Option<&Value>) -> Result<bool, E
     Ok(state == JobState::Succeeded)
 }
 
-/// The files of an encode's result, a line each.
+/// What people want to know of an encode's result: the verdict, the files, a line each.
 pub(super) fn outputs(result: &Value) -> Vec<String> {
-    let Some(list) = result["outputs"].as_array() else { return Vec::new() };
-    list.iter()
-        .map(|one| {
-            let size = table::size(one["bytes"].as_u64().unwrap_or(0));
-            let (width, height) = (table::plain(&one["width"]), table::plain(&one["height"]));
-            format!("  {} ({width}x{height}, {size})", table::plain(&one["path"]))
-        })
-        .collect()
+    let texts = |key: &str| result[key].as_array().cloned().unwrap_or_default().into_iter();
+    let verdict = result["verdict"].as_str().map(|verdict| format!("  the file is {verdict}"));
+    let reasons = texts("reasons").map(|reason| format!("  - {}", table::plain(&reason)));
+    let files = texts("outputs").map(|one| {
+        let size = table::size(one["bytes"].as_u64().unwrap_or(0));
+        let shape = match (one["width"].as_u64(), one["height"].as_u64()) {
+            (Some(width), Some(height)) => format!("{width}x{height}, "),
+            _ => String::new(),
+        };
+        format!("  {} ({shape}{size})", table::plain(&one["path"]))
+    });
+    verdict.into_iter().chain(reasons).chain(files).collect()
 }
 
 #[cfg(test)]
@@ -194,5 +198,17 @@ mod tests {
         assert_eq!(words(&row), "running (attempt 2) 25.5 %, 48 fps, eta 12s");
         let row = json!({ "id": 1, "state": "scheduled", "attempt": 1, "last_error": "a\nb" });
         assert_eq!(words(&row), "scheduled, last error: a...");
+    }
+
+    #[test]
+    fn a_result_is_told_by_its_files_or_its_verdict() {
+        let files = json!({ "outputs": [
+            { "path": "/o/a.mp4", "width": 640, "height": 360, "bytes": 2048 },
+            { "path": "/o/a.vtt", "bytes": 100 },
+        ] });
+        assert_eq!(outputs(&files), ["  /o/a.mp4 (640x360, 2.0 KiB)", "  /o/a.vtt (100 B)"]);
+        let verdict = json!({ "verdict": "damaged", "reasons": ["it is cut"] });
+        assert_eq!(outputs(&verdict), ["  the file is damaged", "  - it is cut"]);
+        assert!(outputs(&json!({ "exit_code": 0 })).is_empty());
     }
 }

@@ -21,6 +21,7 @@ pub use job_type::{
     Confine, JobType, Limits, Network, Recycle, Restart, Retry, Roots, Stopping, Variables, Workers,
 };
 pub use problem::{ConfigError, Origin, Problem, Reason, Warning};
+pub(crate) use shown::toml_text;
 pub use shown::{ReloadDifferences, ShownValue, reload_differences};
 pub use unit::{Forever, NoLimit, Size, Span, SpanOr};
 

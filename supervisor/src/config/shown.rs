@@ -32,7 +32,7 @@ impl fmt::Display for ShownValue {
 }
 
 /// A JSON value in the spelling of TOML, on one line.
-pub(super) fn toml_text(value: &Value) -> String {
+pub(crate) fn toml_text(value: &Value) -> String {
     match value {
         Value::Object(fields) => {
             let field = |(name, value)| format!("{name} = {}", toml_text(value));

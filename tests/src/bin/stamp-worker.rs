@@ -1,5 +1,4 @@
-//! For measuring: writes the moment at which each attempt starts into `stamps`, beside the
-//! database.
+//! For measuring: writes the moment at which each attempt starts into `stamps`, among the logs.
 
 use shiftboss_worker::{AttemptContext, Failure, Job, Settings, Workload, run};
 use std::io::Write;
@@ -19,8 +18,7 @@ impl Workload for Stamp {
 
     fn run(&self, job: &Job, context: &AttemptContext) -> Result<serde_json::Value, Failure> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
-        let folder = Path::new(&context.settings().scratch_dir).ancestors().nth(2);
-        let path = folder.map(|folder| folder.join("stamps")).unwrap_or_default();
+        let path = Path::new(&context.settings().logs_dir).join("stamps");
         if let Ok(mut file) = std::fs::File::options().append(true).create(true).open(path) {
             let _ = file.write_all(format!("{} {now}\n", job.id).as_bytes());
         }

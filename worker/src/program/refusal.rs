@@ -76,7 +76,7 @@ fn not_shown(path: &Path, access: Access, errno: i32, reason: &str) -> String {
     match errno {
         libc::EACCES => {
             let what = match access {
-                Access::Read => "be read",
+                Access::Connect | Access::Read => "be read",
                 Access::Write => "be written",
             };
             let whose = path.ancestors().find_map(|one| blocks(one, access, one == path));
@@ -96,8 +96,8 @@ fn blocks(path: &Path, access: Access, is_itself: bool) -> Option<String> {
     let found = path.metadata().ok()?;
     let wanted = match (is_itself, access) {
         (false, _) => 0o1,
-        (true, Access::Read) if found.is_dir() => 0o5,
-        (true, Access::Read) => 0o4,
+        (true, Access::Connect | Access::Read) if found.is_dir() => 0o5,
+        (true, Access::Connect | Access::Read) => 0o4,
         (true, Access::Write) if found.is_dir() => 0o3,
         (true, Access::Write) => 0o2,
     };

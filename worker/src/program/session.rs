@@ -9,7 +9,7 @@ use super::{Ended, Lines, Program};
 use crate::attempt::{AttemptContext, Started};
 use crate::launcher::{Launched, Report, Request};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use shiftboss_protocol::confine::{InForce, Wall};
+use shiftboss_protocol::confine::InForce;
 use shiftboss_protocol::job::{Cause, Failure};
 use shiftboss_protocol::message::StopReason;
 use std::fs::File;
@@ -253,8 +253,11 @@ impl<'a> Session<'a> {
         drop(self.started);
         self.stdout.read_rest(self.context, &mut chunk, |line| lines.on_stdout(line));
         self.stderr.read_rest(self.context, &mut chunk, |line| lines.on_stderr(line));
-        if let Some(Report::Ended { cpu_ms, memory_peak_bytes, .. }) = &report {
+        if let Some(Report::Ended { cpu_ms, memory_peak_bytes, confinement, .. }) = &report {
             self.context.state.add_usage(*cpu_ms, *memory_peak_bytes);
+            if !confinement.is_empty() {
+                self.context.state.confined(&InForce::parse(confinement));
+            }
         }
         // One that was told to stop failed of that, whatever else it met.
         let was_told = self.stopped.is_some() || self.timed_out;
@@ -268,9 +271,6 @@ impl<'a> Session<'a> {
                 Err(self.refusals.not_started(self.program, step, errno, &reason))
             }
             Some(Report::Ended { exit_code, signal, wall_ms, cpu_ms, confinement, .. }) => {
-                let mut in_force = InForce::default();
-                in_force.add(Wall::Rlimits);
-                self.context.state.confined(&in_force);
                 Ok(Ended {
                     exit_code,
                     signal,

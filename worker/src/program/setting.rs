@@ -158,14 +158,14 @@ fn look(real: &Path) -> io::Result<Stat> {
 
 /// Parts of a cage that a test wants to be missing.
 #[cfg(debug_assertions)]
-fn lacks() -> Vec<String> {
+pub(crate) fn lacks() -> Vec<String> {
     let text = std::env::var("SHIFTBOSS_TEST_CAGE_LACKS").unwrap_or_default();
     text.split(',').filter(|word| !word.is_empty()).map(str::to_owned).collect()
 }
 
 /// Nothing: this is no debug build.
 #[cfg(not(debug_assertions))]
-fn lacks() -> Vec<String> {
+pub(crate) fn lacks() -> Vec<String> {
     Vec::new()
 }
 

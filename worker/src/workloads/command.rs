@@ -42,6 +42,10 @@ impl Workload for Command {
         "command"
     }
 
+    fn starts_programs(&self) -> bool {
+        true
+    }
+
     fn set_up(&self, _settings: &Settings) -> Result<Vec<String>, String> {
         Ok(Vec::new())
     }

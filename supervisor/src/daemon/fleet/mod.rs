@@ -251,7 +251,7 @@ impl Daemon {
             format!("{}={}", leftovers::OWNER_VARIABLE, self.instance),
         ];
         let lacking = failpoint::lacking();
-        env.extend(lacking.map(|words| format!("{}={words}", failpoint::LACK_VARIABLE)));
+        env.extend(lacking.map(|words| format!("{}={words}", failpoint::WORKER_LACK_VARIABLE)));
         if let Some(one) = self.config.types.get(job_type) {
             env.extend(one.env.0.iter().map(|(name, value)| format!("{name}={value}")));
         }

@@ -280,8 +280,8 @@ fn find_living(
         let launchers = launchers.collect();
         let owners = jobs.iter().flat_map(|job| [Some(job.owner.clone()), job.instance.clone()]);
         let owners = owners.flatten().chain(record.owners.iter().cloned()).collect();
-        let slot = tree.zip(record.group.as_deref());
-        let slot = slot.and_then(|(tree, dir)| Slot::find(tree.mount(), dir, record.pid));
+        let group = record.group.as_deref().filter(|_| tree.is_some());
+        let slot = group.and_then(|dir| Slot::find(dir, record.pid));
         living.push(Living { process, record, record_path, jobs, launchers, owners, slot });
     }
     living

@@ -82,14 +82,6 @@ pub fn remove(dir: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Where the group of a process lies, when it is the same hierarchy as `mount`.
-#[must_use]
-pub fn of_process(mount: &Path, pid: u32) -> Option<PathBuf> {
-    let text = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
-    let path = text.lines().find_map(|line| line.strip_prefix("0::"))?;
-    Some(mount.join(path.trim_start_matches('/')))
-}
-
 fn is_in(dir: &Path, pid: u32) -> bool {
     below(dir).iter().any(|group| {
         let list = std::fs::read_to_string(group.join("cgroup.procs")).unwrap_or_default();

@@ -106,11 +106,12 @@ impl Slot {
         missing.collect()
     }
 
-    /// The groups that a supervisor before us made in `dir`, while this worker is in them.
+    /// The groups that a supervisor before us made in `dir`, while this worker is in them. Asked of
+    /// the group: `/proc` may hide a worker of another user namespace.
     #[must_use]
-    pub fn find(mount: &Path, dir: &Path, pid: u32) -> Option<Self> {
+    pub fn find(dir: &Path, pid: u32) -> Option<Self> {
         let slot = Self { dir: dir.to_owned() };
-        (group::of_process(mount, pid)? == slot.worker()).then_some(slot)
+        group::processes(&slot.worker()).contains(&pid).then_some(slot)
     }
 
     /// Puts the worker's process into its group. Whatever it starts is born in the slot.

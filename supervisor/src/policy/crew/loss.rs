@@ -8,9 +8,13 @@ use crate::policy::claim::WorkerId;
 use crate::policy::event::{Action, Exit, Notice};
 use crate::policy::restart::{Blame, Breaker, Ending};
 use crate::policy::time::Now;
-use shiftboss_protocol::job::JobId;
+use shiftboss_protocol::job::{Cause, JobId};
 use shiftboss_protocol::message::StopReason;
 use std::time::Duration;
+
+/// The signal by which the kernel ends a sealed worker that makes a forbidden system call
+/// (signal(7), the same on every architecture that we run on).
+const SIGSYS: i32 = 31;
 
 /// What a death was.
 #[derive(Clone, Debug)]
@@ -44,8 +48,8 @@ enum Kind {
 pub(super) enum Verdict {
     /// It goes back, nothing is counted.
     Innocent(String),
-    /// It was alone: a crash is counted.
-    Culprit(String),
+    /// It was alone: a crash is counted, for this cause.
+    Culprit(Cause, String),
     /// It was alone and used more memory than its slot may have: that is a failure of its own.
     OutOfMemory(String),
     /// It was being stopped for this reason, and is stopped now.
@@ -61,7 +65,11 @@ impl Loss {
             Kind::Alone(culprit) if culprit == job && self.out_of_memory => {
                 Verdict::OutOfMemory(self.what.clone())
             }
-            Kind::Alone(culprit) if culprit == job => Verdict::Culprit(self.what.clone()),
+            Kind::Alone(culprit) if culprit == job => {
+                let is_forbidden = self.ending == Ending::Signal(SIGSYS);
+                let cause = if is_forbidden { Cause::ForbiddenSyscall } else { Cause::Crash };
+                Verdict::Culprit(cause, self.what.clone())
+            }
             Kind::Dismissed
             | Kind::Empty
             | Kind::Alone(_)
@@ -194,6 +202,7 @@ fn ending_of(one: &Worker, exit: &Exit) -> Ending {
 fn sentence(one: &Worker, worker: WorkerId, exit: &Exit) -> String {
     let pid = one.pid.map_or_else(String::new, |pid| format!(" (pid {pid})"));
     let how = match (exit.signal, exit.code) {
+        (Some(SIGSYS), _) => "was ended by the kernel for a forbidden system call".to_owned(),
         (Some(signal), _) => format!("was ended by signal {signal}"),
         (None, Some(code)) => format!("exited with code {code}"),
         (None, None) => "ended".to_owned(),

@@ -49,7 +49,7 @@ impl Crew {
                 record.error = Some(what);
                 Move::GiveBack
             }
-            Verdict::Culprit(what) => self.crash(job, what, &mut record, out),
+            Verdict::Culprit(cause, what) => self.crash(job, (cause, what), &mut record, out),
             Verdict::OutOfMemory(what) => {
                 let failure = Failure::retryable(Cause::OutOfMemory, what);
                 self.fail(now, job, &failure, &mut record, out)
@@ -158,7 +158,7 @@ impl Crew {
     fn crash(
         &mut self,
         job: JobId,
-        what: String,
+        (cause, what): (Cause, String),
         record: &mut AttemptRecord,
         out: &mut Vec<Action>,
     ) -> Move {
@@ -179,7 +179,7 @@ impl Crew {
             next,
             retry_in: None,
         }));
-        record.cause = Some(if poisoned { Cause::Poison } else { Cause::Crash });
+        record.cause = Some(if poisoned { Cause::Poison } else { cause });
         record.error = Some(if poisoned {
             format!("poison: {crashes} workers died while they ran this job alone; {what}")
         } else {

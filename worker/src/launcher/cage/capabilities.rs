@@ -53,6 +53,40 @@ pub(crate) fn drop_all() -> io::Result<()> {
     if left == NONE { Ok(()) } else { Err(io::Error::other("capabilities are left")) }
 }
 
+/// What building a cage takes: dropping groups and capabilities, and namespaces and mounts where
+/// there is no user namespace to have these rights in. Not among them is the right to pass by
+/// the owners of files: what a program may not reach, its worker need not either.
+const FOR_CAGES: CapabilitySet = CapabilitySet::SETGID
+    .union(CapabilitySet::SETPCAP)
+    .union(CapabilitySet::SYS_ADMIN)
+    .union(CapabilitySet::NET_ADMIN);
+
+/// Gives up every capability but those that building a cage may take.
+///
+/// # Errors
+/// The kernel refuses that.
+pub(crate) fn keep_for_cages() -> io::Result<()> {
+    for bit in 0..BITS {
+        let one = CapabilitySet::from_bits_retain(1 << bit);
+        if FOR_CAGES.contains(one) {
+            continue;
+        }
+        match remove_capability_from_bounding_set(one) {
+            Ok(()) => {}
+            // The first number that this kernel does not know; or nothing that could be lost.
+            Err(Errno::INVAL | Errno::PERM) => break,
+            Err(error) => return Err(error.into()),
+        }
+    }
+    let sets = capabilities(None)?;
+    let kept = CapabilitySets {
+        effective: sets.effective & FOR_CAGES,
+        permitted: sets.permitted & FOR_CAGES,
+        inheritable: CapabilitySet::empty(),
+    };
+    Ok(set_capabilities(None, kept)?)
+}
+
 /// Runs `step` without any effective capability: with the rights that everybody of this user
 /// has. They are back afterwards.
 pub(crate) fn without<T>(step: impl FnOnce() -> T) -> io::Result<T> {

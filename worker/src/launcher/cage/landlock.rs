@@ -78,6 +78,7 @@ fn make_rules(
             Item::Public(_) => read,
             Item::Device { .. } => device(),
             Item::Shown { shown, .. } => match shown.access {
+                Use::Connect => AccessFs::ReadDir | AccessFs::ResolveUnix,
                 Use::Read => read,
                 Use::Write => all,
             },

@@ -76,6 +76,39 @@ pub(crate) fn put_on(order: &CageOrder, held: &mut Held) -> Result<Walls, Refusa
     Ok(Walls { rules, filter })
 }
 
+/// Confines this process itself, for good: a worker that starts no program, and makes no call
+/// but `calls`. It must have one thread.
+///
+/// # Errors
+/// As [`put_on`].
+pub(crate) fn confine_self(
+    order: &CageOrder,
+    held: &mut Held,
+    calls: &[libc::c_long],
+) -> Result<(), Refusal> {
+    // Without a pid namespace: only a child is born into one, and the kernel gives no thread to
+    // a process whose children are to be born elsewhere.
+    namespaces::enter_user(held);
+    let mut walls = put_on(order, held)?;
+    let has_net = held.has(Wall::NetNs);
+    walls.filter = walls.filter.map(|_| Filter::only(calls, order, has_net));
+    walls.close().map_err(confinement)
+}
+
+/// Takes from a worker that starts programs what building their cages does not need.
+///
+/// # Errors
+/// A step fails that needs no right at all.
+pub(crate) fn ease(held: &mut Held) -> io::Result<()> {
+    capabilities::keep_for_cages()?;
+    held.put(Wall::NoNewPrivs, || Ok(rustix::thread::set_no_new_privs(true)?));
+    held.put(Wall::Seccomp, || {
+        seccomp::is_available()?;
+        Filter::light().install()
+    });
+    Ok(())
+}
+
 impl Walls {
     /// The last steps, in the process that is about to become the program. Landlock before
     /// seccomp, which may refuse what Landlock needs; seccomp last of all.

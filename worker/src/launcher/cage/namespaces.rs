@@ -29,6 +29,12 @@ const PID_MAX_MIN: u32 = 301;
 /// and user id 0 does not exist where it is not theirs. Capabilities in the new namespace do
 /// not depend on the number. This process keeps its view of processes and files.
 pub(crate) fn enter_before_fork(held: &mut Held) {
+    enter_user(held);
+    held.put(Wall::PidNs, || Ok(unshare(CloneFlags::CLONE_NEWPID)?));
+}
+
+/// Enters the one of users.
+pub(super) fn enter_user(held: &mut Held) {
     let (uid, gid) = (geteuid(), getegid());
     if uid.is_root() {
         // Groups would outlive the drop of all rights. A user who is not root cannot drop them,
@@ -43,7 +49,6 @@ pub(crate) fn enter_before_fork(held: &mut Held) {
         fs::write("/proc/self/uid_map", format!("{uid} {uid} 1"))?;
         fs::write("/proc/self/gid_map", format!("{gid} {gid} 1"))
     });
-    held.put(Wall::PidNs, || Ok(unshare(CloneFlags::CLONE_NEWPID)?));
 }
 
 /// Enters the others. True when mounts are this process's own, and so a root can be made.

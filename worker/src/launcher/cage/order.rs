@@ -38,6 +38,8 @@ pub(crate) struct Shown {
 /// What a program may do with what it sees. The later one wins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) enum Access {
+    /// Read, and connect to the sockets in it.
+    Connect,
     /// Read and execute.
     Read,
     /// Also write, make and remove.

@@ -164,7 +164,7 @@ fn copy(source: &Source) -> io::Result<Option<OwnedFd>> {
         Item::Public(_) => READ_ONLY,
         Item::Device { .. } => DEVICE,
         Item::Shown { shown, .. } => match shown.access {
-            Access::Read => READ_ONLY,
+            Access::Connect | Access::Read => READ_ONLY,
             Access::Write => WRITABLE,
         },
     };

@@ -4,6 +4,7 @@
 //! and not by a crate: one program gives several answers (a call that looks absent makes a
 //! library take another way, an error would end it) and looks at ranges of call numbers.
 
+use super::order::CageOrder;
 use shiftboss_protocol::confine::Network;
 use std::io;
 
@@ -14,6 +15,7 @@ const REFUSED: u32 = errno(libc::EPERM);
 const ABSENT: u32 = errno(libc::ENOSYS);
 const NO_FAMILY: u32 = errno(libc::EAFNOSUPPORT);
 const NO_PROTOCOL: u32 = errno(libc::EPROTONOSUPPORT);
+const NO_TERMINAL: u32 = errno(libc::ENOTTY);
 const NOT_SUPPORTED: u32 = errno(libc::EOPNOTSUPP);
 
 const fn errno(number: i32) -> u32 {
@@ -48,6 +50,9 @@ const NAMESPACES: u32 = (libc::CLONE_NEWNS
     | libc::CLONE_NEWPID
     | libc::CLONE_NEWNET)
     .cast_unsigned();
+
+/// The flag of `clone` that makes a thread.
+const THREAD: u32 = libc::CLONE_THREAD.cast_unsigned();
 
 /// The type of a socket without its flags.
 const SOCKET_TYPE: u32 = 0xf;
@@ -134,6 +139,82 @@ const ABSENT_CALLS: &[libc::c_long] = &[
     libc::SYS_io_uring_register,
 ];
 
+/// Absent for programs only: their modes lie in memory, or came too late for libraries to rely on,
+/// see `SET_ID`. Workers and launchers look paths up with the first.
+const MODELESS_CALLS: &[libc::c_long] = &[libc::SYS_openat2, libc::SYS_fchmodat2];
+
+/// Of the refused calls those that a launcher makes to build a cage.
+const FOR_CAGES: &[libc::c_long] = &[
+    libc::SYS_mount,
+    libc::SYS_umount2,
+    libc::SYS_pivot_root,
+    libc::SYS_mount_setattr,
+    libc::SYS_open_tree,
+    libc::SYS_move_mount,
+    libc::SYS_unshare,
+    libc::SYS_keyctl,
+    libc::SYS_sethostname,
+    libc::SYS_setdomainname,
+];
+
+/// Calls that a process which starts no program makes only when somebody else has got hold of
+/// it.
+const OTHER_PROGRAMS: &[libc::c_long] = &[
+    libc::SYS_execve,
+    libc::SYS_execveat,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_fork,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_vfork,
+];
+
+/// `prctl` of a process's own name, memory names and further walls, and questions.
+const PRCTL: [u32; 7] = [
+    libc::PR_SET_NAME.cast_unsigned(),
+    libc::PR_GET_NAME.cast_unsigned(),
+    libc::PR_SET_VMA.cast_unsigned(),
+    libc::PR_GET_DUMPABLE.cast_unsigned(),
+    libc::PR_CAPBSET_READ.cast_unsigned(),
+    libc::PR_SET_NO_NEW_PRIVS.cast_unsigned(),
+    libc::PR_GET_NO_NEW_PRIVS.cast_unsigned(),
+];
+
+/// `ioctl` of every descriptor, and the questions whether one is a terminal.
+const IOCTL: [u32; 6] = [
+    libc::FIONBIO as u32,
+    libc::FIONREAD as u32,
+    libc::FIOCLEX as u32,
+    libc::FIONCLEX as u32,
+    libc::TCGETS as u32,
+    libc::TIOCGWINSZ as u32,
+];
+/// A file with one of these bits outlives its job: outside of the cage, where nothing ignores
+/// them, it would hand the supervisor's user to whoever executes it.
+const SET_ID: u32 = libc::S_ISUID | libc::S_ISGID;
+
+/// Calls that give a file its mode, and which argument that is.
+const MODE_CALLS: &[(libc::c_long, u32)] = &[
+    (libc::SYS_fchmod, 1),
+    (libc::SYS_fchmodat, 2),
+    (libc::SYS_mknodat, 2),
+    #[cfg(target_arch = "x86_64")]
+    (libc::SYS_chmod, 1),
+    #[cfg(target_arch = "x86_64")]
+    (libc::SYS_mknod, 1),
+    #[cfg(target_arch = "x86_64")]
+    (libc::SYS_creat, 1),
+];
+
+/// Calls that do so only when they make a file, and where their flags stand; the mode follows.
+const OPEN_CALLS: &[(libc::c_long, u32)] = &[
+    (libc::SYS_openat, 2),
+    #[cfg(target_arch = "x86_64")]
+    (libc::SYS_open, 1),
+];
+
+/// Flags of a call that makes a file; the second is O_TMPFILE without what it shares with others.
+const MAKES_FILE: u32 = libc::O_CREAT.cast_unsigned() | 0o20_000_000;
+
 /// Requests that put text into a terminal's input.
 const TERMINAL_REQUESTS: [u32; 2] = [libc::TIOCSTI as u32, 0x541c];
 
@@ -160,12 +241,8 @@ impl Filter {
     /// any named socket of the host, without a network of its own any address; Landlock before
     /// its ABI 9 covers neither.
     pub(super) fn new(network: &Network, has_root: bool, has_net: bool) -> Self {
-        let mut code = vec![load(AT_ARCHITECTURE)];
-        code.extend(unless_among(&[ARCHITECTURE], KILL));
-        code.push(load(AT_NUMBER));
-        #[cfg(target_arch = "x86_64")]
-        code.extend([jump(libc::BPF_JGE, X32, 0, 1), answer(KILL)]);
-        for number in ABSENT_CALLS {
+        let mut code = begin();
+        for number in ABSENT_CALLS.iter().chain(MODELESS_CALLS) {
             on_call(&mut code, *number, vec![answer(ABSENT)]);
         }
         for number in REFUSED_CALLS {
@@ -174,7 +251,62 @@ impl Filter {
         on_call(&mut code, libc::SYS_clone, any_bit(0, NAMESPACES, REFUSED));
         on_call(&mut code, libc::SYS_ioctl, any_of(1, &TERMINAL_REQUESTS, REFUSED));
         on_call(&mut code, libc::SYS_personality, none_of(0, &PERSONALITIES, REFUSED));
+        add_modes(&mut code);
         add_sockets(&mut code, network, has_root, has_net);
+        code.push(answer(ALLOW));
+        Self(code)
+    }
+
+    /// The filter for a process that starts no program: `calls`, the harmless forms of some
+    /// others, and death for what only a taken-over process calls. What is left looks absent.
+    pub(super) fn only(calls: &[libc::c_long], order: &CageOrder, has_net: bool) -> Self {
+        let own = std::process::id();
+        let allow = |mut body: Vec<libc::sock_filter>| {
+            body.push(answer(ALLOW));
+            body
+        };
+        let mut code = begin();
+        for number in ABSENT_CALLS {
+            on_call(&mut code, *number, vec![answer(ABSENT)]);
+        }
+        // A thread; another process is a child, which only a launcher has.
+        let mut thread = vec![load(at_argument(0)), unless_bit(THREAD), answer(KILL)];
+        thread.extend(any_bit(0, NAMESPACES, KILL));
+        on_call(&mut code, libc::SYS_clone, allow(thread));
+        on_call(&mut code, libc::SYS_prctl, allow(none_of(0, &PRCTL, REFUSED)));
+        let ioctl = if order.devices.is_empty() {
+            none_of(1, &IOCTL, NO_TERMINAL)
+        } else {
+            // Drivers have their own requests.
+            any_of(1, &TERMINAL_REQUESTS, REFUSED)
+        };
+        on_call(&mut code, libc::SYS_ioctl, allow(ioctl));
+        // To itself: it shares its numbers with the whole host.
+        for number in [libc::SYS_kill, libc::SYS_tgkill] {
+            on_call(&mut code, number, allow(none_of(0, &[own], REFUSED)));
+        }
+        on_call(&mut code, libc::SYS_prlimit64, allow(none_of(0, &[0, own], REFUSED)));
+        // With named sockets also where it has no root of its own: it must find its supervisor.
+        add_sockets(&mut code, &order.network, true, has_net);
+        for number in [libc::SYS_socket, libc::SYS_socketpair].iter().chain(calls) {
+            on_call(&mut code, *number, vec![answer(ALLOW)]);
+        }
+        for number in REFUSED_CALLS.iter().chain(OTHER_PROGRAMS) {
+            on_call(&mut code, *number, vec![answer(KILL)]);
+        }
+        code.push(answer(ABSENT));
+        Self(code)
+    }
+
+    /// The filter for a worker that starts programs: what neither it nor a launcher calls.
+    pub(super) fn light() -> Self {
+        let mut code = begin();
+        for number in ABSENT_CALLS.iter().filter(|number| **number != libc::SYS_clone3) {
+            on_call(&mut code, *number, vec![answer(ABSENT)]);
+        }
+        for number in REFUSED_CALLS.iter().filter(|number| !FOR_CAGES.contains(number)) {
+            on_call(&mut code, *number, vec![answer(REFUSED)]);
+        }
         code.push(answer(ALLOW));
         Self(code)
     }
@@ -191,6 +323,29 @@ impl Filter {
             libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, &raw const program)
         };
         if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    }
+}
+
+/// What every filter begins with. The number of the call is loaded behind it.
+fn begin() -> Vec<libc::sock_filter> {
+    let mut code = vec![load(AT_ARCHITECTURE)];
+    code.extend(unless_among(&[ARCHITECTURE], KILL));
+    code.push(load(AT_NUMBER));
+    #[cfg(target_arch = "x86_64")]
+    code.extend([jump(libc::BPF_JGE, X32, 0, 1), answer(KILL)]);
+    code
+}
+
+fn add_modes(code: &mut Vec<libc::sock_filter>) {
+    for (number, mode) in MODE_CALLS {
+        on_call(code, *number, any_bit(*mode, SET_ID, REFUSED));
+    }
+    for (number, flags) in OPEN_CALLS {
+        let of_new_file = any_bit(flags + 1, SET_ID, REFUSED);
+        let mut body = vec![load(at_argument(*flags))];
+        body.push(jump(libc::BPF_JSET, MAKES_FILE, 0, distance(of_new_file.len())));
+        body.extend(of_new_file);
+        on_call(code, *number, body);
     }
 }
 
@@ -304,6 +459,11 @@ fn and(mask: u32) -> libc::sock_filter {
 /// Skips `instructions` unless the accumulator is `value`.
 fn unless_equal(value: u32, instructions: usize) -> libc::sock_filter {
     jump(libc::BPF_JEQ, value, 0, distance(instructions))
+}
+
+/// Skips the next instruction when one of `bits` is set.
+fn unless_bit(bits: u32) -> libc::sock_filter {
+    jump(libc::BPF_JSET, bits, 1, 0)
 }
 
 fn jump(test: u32, value: u32, then: u8, or_else: u8) -> libc::sock_filter {

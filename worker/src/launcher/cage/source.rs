@@ -80,8 +80,8 @@ fn look(path: &Path, resolve: ResolveFlags) -> rustix::io::Result<OwnedFd> {
 fn may_use(source: &Source, access: Access) -> io::Result<()> {
     let Some(opened) = &source.opened else { return Ok(()) };
     let mode = match (access, source.is_folder) {
-        (Access::Read, true) => libc::R_OK | libc::X_OK,
-        (Access::Read, false) => libc::R_OK,
+        (Access::Connect | Access::Read, true) => libc::R_OK | libc::X_OK,
+        (Access::Connect | Access::Read, false) => libc::R_OK,
         (Access::Write, true) => libc::W_OK | libc::X_OK,
         (Access::Write, false) => libc::W_OK,
     };

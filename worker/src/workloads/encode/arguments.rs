@@ -9,15 +9,34 @@ use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-/// What both tools are told about an input. Containers that lead to other files (playlists,
+/// Containers of films.
+macro_rules! films {
+    () => {
+        "mov,matroska,webm,mpegts,mpeg,mpegvideo,avi,flv,live_flv,asf,mxf,ogg,nut,wtv,rm,dv,gxf,\
+         ivf,h264,hevc,obu,av1,m4v,vc1,yuv4mpegpipe,gif,apng"
+    };
+}
+
+/// What both tools are told about a film. Containers that lead to other files (playlists,
 /// concat lists, image sequences) or that make a picture of any text file are left out, and
 /// so is every protocol but plain files.
 pub(super) const INPUT_GUARD: &[&str] = &[
     "-protocol_whitelist",
     "file",
     "-format_whitelist",
-    "mov,matroska,webm,mpegts,mpeg,mpegvideo,avi,flv,live_flv,asf,mxf,ogg,nut,wtv,rm,dv,gxf,ivf,\
-     h264,hevc,obu,av1,m4v,vc1,yuv4mpegpipe,gif,apng",
+    films!(),
+    "-probesize",
+    "20000000",
+    "-analyzeduration",
+    "10000000",
+];
+
+/// The same for a file that may hold sound alone.
+pub(super) const MEDIA_GUARD: &[&str] = &[
+    "-protocol_whitelist",
+    "file",
+    "-format_whitelist",
+    concat!(films!(), ",mp3,wav,w64,flac,aac,aiff,caf,ac3,eac3,amr,ape,tta,wv,au"),
     "-probesize",
     "20000000",
     "-analyzeduration",

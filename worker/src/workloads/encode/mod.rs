@@ -1,8 +1,9 @@
 //! The `encode` workload: films into renditions with FFmpeg.
 //!
-//! One op so far, `ladder` to MP4: `ladder.rs` has its steps in order, `chunks/` those of long
-//! films. What decides is pure (`film/facts`, `film/scan`, `plan`, `arguments`, `progress`,
-//! `classify`); FFmpeg and ffprobe run only through [`crate::program::run_program`].
+//! `ops/` has what a payload may ask for. The largest, `ladder` to MP4, is `ladder.rs` with its
+//! steps in order, and `chunks/` for long films. What decides is pure (`film/facts`, `film/scan`,
+//! `plan`, `arguments`, `progress`, `classify`); FFmpeg and ffprobe run only through
+//! [`crate::program::run_program`].
 
 mod arguments;
 mod chunks;
@@ -10,6 +11,7 @@ mod classify;
 mod film;
 mod host;
 mod ladder;
+mod ops;
 mod output;
 mod payload;
 mod plan;
@@ -24,7 +26,7 @@ use crate::workload::Workload;
 use shiftboss_protocol::job::Failure;
 use shiftboss_protocol::message::Settings;
 
-/// Makes renditions of a film: H.264 and AAC in MP4, at most as large as the film.
+/// Makes renditions and pictures of films, and says what a file is and whether it is whole.
 #[derive(Debug, Default)]
 pub struct Encode;
 
@@ -33,11 +35,15 @@ impl Workload for Encode {
         "encode"
     }
 
+    fn starts_programs(&self) -> bool {
+        true
+    }
+
     fn set_up(&self, settings: &Settings) -> Result<Vec<String>, String> {
         tools::Tools::find(settings)?.try_out()
     }
 
     fn run(&self, job: &Job, context: &AttemptContext) -> Result<serde_json::Value, Failure> {
-        ladder::run(job, context)
+        ops::run(job, context)
     }
 }

@@ -226,36 +226,30 @@ impl Visitor<'_> for BitrateVisitor {
     }
 }
 
-/// The two fields that decide whether this version can run the job at all. Read on their own,
-/// so that a payload for another op is answered by a sentence about the op and not about the
-/// first field that a ladder does not have.
+/// The field that decides whether this version can make the ladder at all. Read on its own, so
+/// that another format is answered by a sentence about the format.
 #[derive(Deserialize)]
 struct Offer {
-    op: String,
     #[serde(default)]
     format: Option<String>,
 }
 
-/// Reads the payload of `job`.
+/// Reads the payload of `job`, whose op is `ladder`.
 ///
 /// # Errors
 /// A permanent [`Failure`] with cause [`Cause::Payload`] that names the field.
 pub(super) fn read(job: &Job) -> Result<Ladder, Failure> {
     let offer: Offer = parse_payload(job)?;
-    let refuse = |field: &str, value: &str| {
-        let value: String = value.chars().take(80).collect();
-        let message = format!(
-            "payload field {field}: {value:?} is not offered by this version, which makes only \
-             op \"ladder\" with format \"mp4\""
-        );
-        Err(Failure::permanent(Cause::Payload, message))
-    };
-    if offer.op != "ladder" {
-        return refuse("op", &offer.op);
-    }
     match offer.format.as_deref() {
         None | Some("mp4") => parse_payload(job),
-        Some(format) => refuse("format", format),
+        Some(format) => {
+            let format: String = format.chars().take(80).collect();
+            let message = format!(
+                "payload field format: {format:?} is not offered by this version, which makes \
+                 ladders in \"mp4\" only"
+            );
+            Err(Failure::permanent(Cause::Payload, message))
+        }
     }
 }
 
@@ -308,12 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn ops_and_formats_of_later_versions_are_refused_by_name() {
-        let failure = read_text(r#"{"op":"keying","inputs":["/a"],"color":"green"}"#)
-            .expect_err("keying is not offered");
-        assert!(failure.permanent && failure.cause == Cause::Payload);
-        assert!(failure.message.contains(r#"op: "keying""#), "{}", failure.message);
-        assert!(failure.message.contains(r#"only op "ladder" with format "mp4""#));
+    fn formats_of_later_versions_are_refused_by_name() {
         assert!(refusal(r#","format":"hls""#).contains(r#"format: "hls""#));
     }
 

@@ -73,6 +73,35 @@ fn doors_out_of_the_cage_are_shut() {
 }
 
 #[test]
+fn no_file_hands_its_owner_to_others() {
+    let filter = closed();
+    let (at, create) = (i64::from(libc::AT_FDCWD), i64::from(libc::O_CREAT | libc::O_WRONLY));
+    for mode in [0o4755, 0o2755, 0o6000] {
+        assert_eq!(ask(&filter, libc::SYS_fchmod, &[3, mode]), REFUSED);
+        assert_eq!(ask(&filter, libc::SYS_fchmodat, &[at, 0, mode]), REFUSED);
+        assert_eq!(ask(&filter, libc::SYS_mknodat, &[at, 0, mode]), REFUSED);
+        assert_eq!(ask(&filter, libc::SYS_openat, &[at, 0, create, mode]), REFUSED);
+        let temporary = i64::from(libc::O_TMPFILE | libc::O_WRONLY);
+        assert_eq!(ask(&filter, libc::SYS_openat, &[at, 0, temporary, mode]), REFUSED);
+        // Without a new file the mode is left over from some other call.
+        assert_eq!(ask(&filter, libc::SYS_openat, &[at, 0, 0, mode]), ALLOW);
+        let folder = i64::from(libc::O_DIRECTORY);
+        assert_eq!(ask(&filter, libc::SYS_openat, &[at, 0, folder, mode]), ALLOW);
+    }
+    for mode in [0o644, 0o755, 0o1777] {
+        assert_eq!(ask(&filter, libc::SYS_fchmod, &[3, mode]), ALLOW);
+        assert_eq!(ask(&filter, libc::SYS_openat, &[at, 0, create, mode]), ALLOW);
+    }
+    #[cfg(target_arch = "x86_64")]
+    {
+        assert_eq!(ask(&filter, libc::SYS_chmod, &[0, 0o4755]), REFUSED);
+        assert_eq!(ask(&filter, libc::SYS_creat, &[0, 0o4755]), REFUSED);
+        assert_eq!(ask(&filter, libc::SYS_open, &[0, create, 0o4755]), REFUSED);
+        assert_eq!(ask(&filter, libc::SYS_open, &[0, 0, 0o4755]), ALLOW);
+    }
+}
+
+#[test]
 fn other_calling_conventions_end_the_program() {
     let filter = closed();
     // 32-bit x86, whose call 1 is exit, not write.

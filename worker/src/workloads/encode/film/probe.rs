@@ -12,6 +12,7 @@ use super::facts::{self, Answer, Facts};
 use super::scan::{self, Scan};
 use super::truncation::{seconds, truncation};
 use crate::program::{Lines, Place, Program};
+use serde::de::DeserializeOwned;
 use shiftboss_protocol::job::{Cause, Failure};
 use std::ffi::OsString;
 use std::path::Path;
@@ -64,7 +65,11 @@ pub(crate) fn film(
     }
 }
 
-fn size_of_file(path: &Path) -> Result<u64, Failure> {
+/// Size of a regular file that is not empty, bytes.
+///
+/// # Errors
+/// A permanent [`Failure`] that says what it is instead.
+pub(crate) fn size_of_file(path: &Path) -> Result<u64, Failure> {
     let refuse = |reason: String| {
         Err(Failure::permanent(Cause::Error, format!("input {} {reason}", path.display())))
     };
@@ -81,6 +86,19 @@ fn size_of_file(path: &Path) -> Result<u64, Failure> {
 /// # Errors
 /// A [`Failure`] that says why the file cannot be opened.
 pub(crate) fn answer(host: &dyn Host, tools: &Tools, path: &Path) -> Result<Answer, Failure> {
+    ask(host, tools, path, (INPUT_GUARD, facts::ENTRIES))
+}
+
+/// ffprobe's answer about `entries` of a file that `guard` lets it open.
+///
+/// # Errors
+/// As [`answer`].
+pub(crate) fn ask<T: DeserializeOwned>(
+    host: &dyn Host,
+    tools: &Tools,
+    path: &Path,
+    (guard, entries): (&[&str], &str),
+) -> Result<T, Failure> {
     struct Text {
         json: Vec<u8>,
         stderr: Stderr,
@@ -97,8 +115,8 @@ pub(crate) fn answer(host: &dyn Host, tools: &Tools, path: &Path) -> Result<Answ
         }
     }
     let mut text = Text { json: Vec::new(), stderr: Stderr::default() };
-    let arguments = ["-of", "json", "-show_entries", facts::ENTRIES];
-    let mut program = ffprobe((host, tools), &arguments, path);
+    let arguments = ["-of", "json", "-show_entries", entries];
+    let mut program = ffprobe((host, tools), guard, &arguments, path);
     program.timeout = Some(OPEN_TIMEOUT);
     let ended = host.run(&program, &mut text)?;
     if let Some(failure) = classify::failure("ffprobe", path, &ended, &text.stderr) {
@@ -156,7 +174,7 @@ fn list(
     let mut listing =
         Listing { scan, stderr: Stderr::default(), host, doing, shown_at: Instant::now() };
     let arguments: Vec<&str> = ["-of", "compact=p=0"].iter().chain(arguments).copied().collect();
-    let mut program = ffprobe((host, tools), &arguments, path);
+    let mut program = ffprobe((host, tools), INPUT_GUARD, &arguments, path);
     program.timeout = Some(OPEN_TIMEOUT + Duration::from_secs(bytes / READ_RATE_MIN));
     let ended = host.run(&program, &mut listing)?;
     match classify::failure("ffprobe", path, &ended, &listing.stderr) {
@@ -190,10 +208,15 @@ impl Lines for Listing<'_> {
     }
 }
 
-fn ffprobe((host, tools): (&dyn Host, &Tools), arguments: &[&str], path: &Path) -> Program {
+fn ffprobe(
+    (host, tools): (&dyn Host, &Tools),
+    guard: &[&str],
+    arguments: &[&str],
+    path: &Path,
+) -> Program {
     let mut argv: Vec<OsString> = vec![tools.ffprobe.clone().into()];
     argv.extend(["-hide_banner", "-loglevel", "level+error"].map(OsString::from));
-    argv.extend(INPUT_GUARD.iter().chain(arguments).map(OsString::from));
+    argv.extend(guard.iter().chain(arguments).map(OsString::from));
     argv.extend(["-i".into(), path.into()]);
     let mut read = tools::beside(host.settings(), argv.first());
     read.push(Place::from(path));

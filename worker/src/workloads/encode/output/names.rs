@@ -12,14 +12,19 @@ const STEM_BYTES_MAX: usize = 200;
 const URI: &AsciiSet =
     &CONTROLS.add(b' ').add(b'"').add(b'#').add(b'%').add(b'<').add(b'>').add(b'?').add(b'`');
 
-/// `<stem of the input>-<rung>.mp4`.
+/// `<stem of the input>-<rung>.mp4`, see [`file_name`].
+pub(crate) fn output_name(input: &Path, rung: &str) -> String {
+    file_name(input, rung, "mp4")
+}
+
+/// `<stem of the input>-<what>.<extension>`.
 ///
 /// The stem is the input's name without its last extension. It is kept as it is when it is
 /// plain: UTF-8 of at most [`STEM_BYTES_MAX`] bytes, without control characters and
 /// `" \ / : * ? < > |`, not beginning with a dot or a dash. Otherwise what is not plain becomes
 /// `_`, and eight hexadecimal digits that stand for the original bytes follow, so that two
 /// inputs whose names differ only there do not meet.
-pub(crate) fn output_name(input: &Path, rung: &str) -> String {
+pub(crate) fn file_name(input: &Path, what: &str, extension: &str) -> String {
     let stem = input.file_stem().unwrap_or_default();
     let mut plain: String = String::new();
     for (at, letter) in stem.to_string_lossy().chars().enumerate() {
@@ -36,7 +41,7 @@ pub(crate) fn output_name(input: &Path, rung: &str) -> String {
     if plain.as_bytes() != stem.as_bytes() {
         plain.push_str(&format!("-{:08x}", fingerprint(stem.as_bytes())));
     }
-    format!("{plain}-{rung}.mp4")
+    format!("{plain}-{what}.{extension}")
 }
 
 /// FNV-1a: no secret, the same on every machine and in every version.
@@ -50,6 +55,11 @@ pub(crate) fn path_text(path: &Path) -> String {
         Some(text) => text.to_owned(),
         None => format!("file://{}", percent_encode(path.as_os_str().as_bytes(), URI)),
     }
+}
+
+/// A file name as a relative URL.
+pub(crate) fn url_of(name: &str) -> String {
+    percent_encode(name.as_bytes(), URI).to_string()
 }
 
 #[cfg(test)]

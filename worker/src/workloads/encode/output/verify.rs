@@ -147,7 +147,8 @@ pub(crate) fn judge(made: &[Made], film: &Film, last: &Block) -> Result<Vec<Stri
     })
 }
 
-fn lost_frames(film: &Film, source: &Track, decoded: u64) -> u64 {
+/// How many of its frames were not `decoded`; 0 where packets are no measure of frames.
+pub(crate) fn lost_frames(film: &Film, source: &Track, decoded: u64) -> u64 {
     let is_counted = FRAME_PER_PACKET.contains(&film.facts.video.codec.as_str())
         && !film.facts.video.interlaced
         && !film.facts.container.contains("avi");

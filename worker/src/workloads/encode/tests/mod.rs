@@ -4,5 +4,6 @@ mod chunks;
 mod films;
 mod hostile;
 mod ladder;
+mod ops;
 mod stage;
 mod stop;

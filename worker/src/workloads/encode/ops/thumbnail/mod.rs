@@ -1,0 +1,187 @@
+//! The op `thumbnail`: pictures that stand for a film. A poster, a sheet of small pictures with an
+//! index for the seek bar (WebVTT), and a short moving preview.
+//!
+//! Published like renditions: all or none, checked first.
+
+mod graph;
+mod payload;
+mod plan;
+
+use super::super::film::facts::Facts;
+use super::super::film::probe;
+use super::super::film::scan::Scan;
+use super::super::host::{Host, go_on};
+use super::super::output::names::path_text;
+use super::super::output::publish::{self, Staging};
+use super::super::run as run_ffmpeg;
+use super::super::tools::Tools;
+use super::jpeg;
+use crate::attempt::Job;
+use crate::parse_payload;
+use crate::path::{check_write, parse_path};
+use payload::Payload;
+use plan::{Plan, PosterWork, Work};
+use serde_json::{Value, json};
+use shiftboss_protocol::job::{Cause, Failure};
+use std::path::Path;
+
+/// How far the length of a preview may lie from what was asked, milliseconds: each of its clips
+/// ends with a whole frame.
+const LENGTH_TOLERANCE_MS: u64 = 500;
+
+/// Runs one attempt.
+///
+/// # Errors
+/// The [`Failure`] of the step that failed; nothing is left in the output folder then, unless the
+/// outputs are complete and only their renaming was interrupted.
+pub(super) fn run(job: &Job, host: &dyn Host) -> Result<Value, Failure> {
+    let payload: Payload = parse_payload(job)?;
+    let output_dir = parse_path("output_dir", &payload.output_dir)?;
+    let output_dir = check_write(host.settings(), "output_dir", &output_dir)?;
+    if let Some(result) = publish::finish(job.checkpoint.as_deref(), &output_dir, job.id.0)? {
+        host.log("an earlier attempt had verified its outputs: they are in place now");
+        return Ok(result);
+    }
+    let (input, tools) = super::open(host, &payload.input)?;
+    let bytes = probe::size_of_file(&input)?;
+    host.progress(None, "opening the input");
+    let facts = probe::answer(host, &tools, &input)?.facts().ok_or_else(|| {
+        let message = format!("input {} has no video stream", input.display());
+        Failure::permanent(Cause::Error, message)
+    })?;
+    let length_ms = match facts.duration_ms.or(facts.video.declared_ms) {
+        Some(length) => length,
+        None => measured_ms(host, &tools, &input, bytes)?,
+    };
+    let plan = Plan::of(&payload, &facts, length_ms, &input)?;
+    go_on(host)?;
+    let staging = Staging::open(&output_dir, job.id.0, job.attempt.0)?;
+    let maker = Maker { host, tools: &tools, input: &input, facts: &facts, staging: &staging };
+    let list = maker.make(&plan, &output_dir).and_then(|outputs| {
+        // What is stored is finished, by this attempt or the next: the last moment to stop.
+        go_on(host)?;
+        let input = json!({ "path": path_text(&input), "bytes": bytes, "length_ms": length_ms });
+        let list = staging.seal(&plan.names(), json!({ "outputs": outputs, "input": input }))?;
+        let stored = serde_json::to_vec(&list).expect("the list is made of strings and numbers");
+        host.checkpoint(&stored)?;
+        Ok(list)
+    });
+    let list = match list {
+        Ok(list) => list,
+        Err(failure) => {
+            staging.discard();
+            return Err(failure);
+        }
+    };
+    staging.publish(&list, &output_dir)?;
+    staging.discard();
+    Ok(list.result)
+}
+
+/// How long a film is whose container does not say so.
+fn measured_ms(host: &dyn Host, tools: &Tools, input: &Path, bytes: u64) -> Result<u64, Failure> {
+    let doing = ("measuring the input", None);
+    let scan = probe::scan(host, tools, input, bytes, (doing, Scan::default()))?;
+    Ok(u64::try_from(scan.length_us() / 1000).unwrap_or(0))
+}
+
+struct Maker<'a> {
+    host: &'a dyn Host,
+    tools: &'a Tools,
+    input: &'a Path,
+    facts: &'a Facts,
+    staging: &'a Staging,
+}
+
+impl Maker<'_> {
+    /// Makes and checks all files; returns what the result says of them.
+    fn make(&self, plan: &Plan, output_dir: &Path) -> Result<Vec<Value>, Failure> {
+        let mut outputs = Vec::new();
+        for (at, work) in plan.works.iter().enumerate() {
+            go_on(self.host)?;
+            #[expect(clippy::cast_precision_loss, reason = "a handful of works")]
+            let share = at as f64 / plan.works.len() as f64;
+            self.host.progress(Some(share), &format!("making the {}", work.kind()));
+            let staged = self.staging.path_of(work.name());
+            let mut facts = self.check(work, &staged, self.run(work, &staged)?)?;
+            let bytes = self.staging.bytes_of(work.name())?;
+            facts["kind"] = work.kind().into();
+            facts["path"] = path_text(&output_dir.join(work.name())).into();
+            facts["bytes"] = bytes.into();
+            outputs.push(facts);
+            if let Work::Sprite(sprite) = work {
+                let index = self.staging.path_of(&sprite.index_name);
+                let text = sprite.index();
+                std::fs::write(&index, &text)
+                    .map_err(|error| publish::io_failure("cannot write", &index, &error))?;
+                let path = path_text(&output_dir.join(&sprite.index_name));
+                outputs.push(json!({ "kind": "index", "path": path, "bytes": text.len() }));
+            }
+        }
+        Ok(outputs)
+    }
+
+    /// Runs FFmpeg; returns where the film was entered, milliseconds. No whole frame may follow
+    /// that moment, although the film is longer: then the poster is taken from its begin.
+    fn run(&self, work: &Work, staged: &Path) -> Result<u64, Failure> {
+        let run = |work: &Work| {
+            let argv = graph::command(&self.tools.ffmpeg, self.input, self.facts, work, staged);
+            run_ffmpeg::ffmpeg(self.host, self.input, argv, &mut |_| {}).map(|_| ())
+        };
+        run(work)?;
+        let Work::Poster(poster) = work else { return Ok(0) };
+        if poster.at_ms == 0 || staged.metadata().is_ok_and(|file| file.len() > 0) {
+            return Ok(poster.at_ms);
+        }
+        run(&Work::Poster(PosterWork { at_ms: 0, ..poster.clone() }))?;
+        Ok(0)
+    }
+
+    fn check(&self, work: &Work, staged: &Path, at_ms: u64) -> Result<Value, Failure> {
+        let wrong = |what: String| {
+            let message = format!("the {} of {} {what}", work.kind(), self.input.display());
+            Failure::retryable(Cause::Error, message)
+        };
+        let (width, height) = work.size();
+        let picture = || {
+            // FFmpeg ends well and writes nothing where it could decode nothing.
+            let bytes = std::fs::read(staged).unwrap_or_default();
+            if bytes.is_empty() {
+                let message =
+                    format!("none of the frames of {} can be decoded", self.input.display());
+                return Err(Failure::permanent(Cause::Error, message));
+            }
+            match jpeg::size(&bytes) {
+                Some(size) if size == (width, height) => Ok(()),
+                found => Err(wrong(format!("is {found:?}, {width}x{height} was asked for"))),
+            }
+        };
+        match work {
+            Work::Poster(_) => {
+                picture()?;
+                Ok(json!({ "width": width, "height": height, "at_ms": at_ms }))
+            }
+            Work::Sprite(sprite) => {
+                picture()?;
+                Ok(json!({
+                    "width": width, "height": height, "columns": sprite.columns,
+                    "rows": sprite.rows(), "tiles": sprite.tiles, "interval_ms": sprite.interval_ms,
+                }))
+            }
+            Work::Preview(preview) => {
+                let answer = probe::answer(self.host, self.tools, staged)?;
+                let facts = answer.facts().ok_or_else(|| wrong("holds no picture".to_owned()))?;
+                let found = (facts.video.width, facts.video.height);
+                if found != (width, height) {
+                    return Err(wrong(format!("is {found:?}, {width}x{height} was asked for")));
+                }
+                let length = facts.duration_ms.unwrap_or(0);
+                let asked = preview.length_ms();
+                if length.abs_diff(asked) > LENGTH_TOLERANCE_MS {
+                    return Err(wrong(format!("lasts {length} ms, {asked} were asked for")));
+                }
+                Ok(json!({ "width": width, "height": height, "duration_ms": length }))
+            }
+        }
+    }
+}

@@ -1,0 +1,56 @@
+# Limits on one job, with the service's own unit around it, and how they are told.
+cat >>$SHIFTBOSS_CONFIG <<'TOML'
+[types.bounded]
+workload = "command"
+stall_timeout = "none"
+max_attempts = 1
+poison_after = 1
+workers = { max = 1 }
+limits = { file_size = "10MiB", files = 64 }
+[types.bounded_more]
+workload = "command"
+stall_timeout = "none"
+max_attempts = 1
+poison_after = 1
+workers = { max = 1 }
+limits = { memory = "64MiB", pids = 40, cpu = 0.5 }
+TOML
+check limit.reload systemctl reload shiftboss
+within 20 holds 'shiftboss types | grep -q bounded_more'
+attempt_of() { sql "SELECT $2 FROM attempts WHERE job_id = $1 ORDER BY attempt DESC LIMIT 1"; }
+
+job=$(submit bounded "$(command_of "head -c 20000000 /dev/zero > $MEDIA/huge")")
+check limit.file-size within 60 state "$job" failed
+check limit.file-size-told has_error "$job" 'file.*limit|limit.*file|XFSZ'
+check limit.file-size-bounded holds '[ "$(stat -c %s $MEDIA/huge)" -le 10485760 ]'
+rm -f $MEDIA/huge
+
+if ! sql 'SELECT throttled_ms FROM attempts LIMIT 1' >/dev/null 2>&1; then
+    skip limit.memory "this version enforces no limits of memory, processes and CPU"
+    return
+fi
+if [ "$SYSTEMD" -lt 254 ]; then
+    skip limit.memory "systemd $SYSTEMD cannot delegate controllers without risk to the next start"
+    return
+fi
+job=$(submit bounded_more "$(command_of "perl -e 'my @a; push @a, q(x) x 1e6 while 1'")")
+check limit.memory within 90 state "$job" failed
+check limit.memory-cause is "$(attempt_of "$job" cause)" out_of_memory
+check limit.memory-told has_error "$job" 'memory limit of 64'
+peak=$(attempt_of "$job" memory_peak)
+note "limit of 67108864 bytes, peak $peak"
+check limit.memory-exact holds '[ "$peak" -ge 63753420 ] && [ "$peak" -le 70464307 ]'
+
+# 200 processes that want to sleep for a minute; the first refusal ends the attempt to make more.
+fork='for (1..200) { my $p = fork; die qq(no more after $_\n) unless defined $p; sleep 60 unless $p }'
+job=$(submit bounded_more "$(command_of "perl -e '$fork'")")
+check limit.processes within 90 state "$job" failed
+check limit.processes-cause is "$(attempt_of "$job" cause)" limit
+check limit.processes-told has_error "$job" 'process|pids'
+check limit.processes-gone holds '! pgrep -u shiftboss perl'
+
+job=$(submit bounded_more "$(command_of "perl -e 'my \$t = time; 1 while time - \$t < 11'")")
+check limit.cpu within 90 state "$job" succeeded
+used=$(attempt_of "$job" 'cpu_ms * 1000 / (ended_at - started_at)')
+note "limit of 500 ms of CPU per second, used $used; throttled $(attempt_of "$job" throttled_ms) ms"
+check limit.cpu-exact holds '[ "$used" -ge 475 ] && [ "$used" -le 525 ]'
