@@ -51,7 +51,7 @@ pub(crate) fn put_on(settings: &Settings, socket: &Path) -> Result<InForce, Stri
                 let path = settings.devices.get(at as usize).cloned().unwrap_or_default();
                 format!("cannot give it device {path}")
             }
-            Step::Confinement | Step::WorkingDirectory | Step::Program => {
+            Step::Confinement | Step::Group | Step::WorkingDirectory | Step::Program => {
                 "confine = \"require\"".to_owned()
             }
         };

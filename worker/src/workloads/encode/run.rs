@@ -43,14 +43,19 @@ pub(super) struct Files<'a> {
     pub(super) input: &'a Path,
     /// What of it it sees: the film alone, or the folder of the list.
     pub(super) read: &'a Path,
-    /// The folder that holds nothing but its outputs.
-    pub(super) write: &'a Path,
+    /// The folder that holds nothing but its outputs; `None`: it makes none.
+    pub(super) write: Option<&'a Path>,
 }
 
 impl<'a> Files<'a> {
     /// A film, and the folder of its outputs.
     pub(super) fn of(input: &'a Path, write: &'a Path) -> Self {
-        Self { input, read: input, write }
+        Self { input, read: input, write: Some(write) }
+    }
+
+    /// A film that is only looked at.
+    pub(super) fn only(input: &'a Path) -> Self {
+        Self { input, read: input, write: None }
     }
 }
 
@@ -69,7 +74,7 @@ pub(super) fn ffmpeg(
     let program = Program {
         argv,
         read,
-        write: vec![Place::from(files.write)],
+        write: files.write.map(Place::from).into_iter().collect(),
         stop_word: Some(b"q".to_vec()),
         stop_word_grace: STOP_WORD_GRACE,
         log_name: Some("ffmpeg".to_owned()),

@@ -300,7 +300,8 @@ impl Parts<'_> {
             let argv = arguments::join(&self.work.tools.ffmpeg, (&list, start_us), sound, output);
             let note = format!("joining output {} of {count}", at + 1);
             let share = &mut self.share;
-            let files = Files { input: &list, read: folder_of(&list), write: folder_of(output) };
+            let (read, write) = (folder_of(&list), Some(folder_of(output)));
+            let files = Files { input: &list, read, write };
             let Ran { last, used, .. } = run::ffmpeg(host, files, argv, &mut |block| {
                 host.progress(Some(share.on_joining((at, count), block)), &note);
             })?;

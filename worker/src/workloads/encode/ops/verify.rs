@@ -14,7 +14,7 @@ use super::super::host::{Host, go_on};
 use super::super::output::names::path_text;
 use super::super::output::verify::lost_frames;
 use super::super::progress::{Block, Meter};
-use super::super::run::{self as run_ffmpeg, Ran};
+use super::super::run::{self as run_ffmpeg, Files, Ran};
 use super::super::tools::Tools;
 use crate::attempt::Job;
 use crate::parse_payload;
@@ -179,7 +179,7 @@ impl Work<'_> {
         command.args(["-fps_mode", "passthrough"]).format("null").output("-");
         let argv = arguments::words(command);
         let (began, mut meter) = (Instant::now(), Meter::new(length_us));
-        run_ffmpeg::ffmpeg(self.host, self.input, argv, &mut |block| {
+        run_ffmpeg::ffmpeg(self.host, Files::only(self.input), argv, &mut |block| {
             let (fraction, note) = meter.report(began.elapsed(), block, 0);
             self.host.progress(fraction, &format!("decoding, {note}"));
         })

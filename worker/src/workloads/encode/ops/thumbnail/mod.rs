@@ -13,7 +13,7 @@ use super::super::film::scan::Scan;
 use super::super::host::{Host, go_on};
 use super::super::output::names::path_text;
 use super::super::output::publish::{self, Staging};
-use super::super::run as run_ffmpeg;
+use super::super::run::{self as run_ffmpeg, Files};
 use super::super::tools::Tools;
 use super::jpeg;
 use crate::attempt::Job;
@@ -126,7 +126,8 @@ impl Maker<'_> {
     fn run(&self, work: &Work, staged: &Path) -> Result<u64, Failure> {
         let run = |work: &Work| {
             let argv = graph::command(&self.tools.ffmpeg, self.input, self.facts, work, staged);
-            run_ffmpeg::ffmpeg(self.host, self.input, argv, &mut |_| {}).map(|_| ())
+            let files = Files::of(self.input, self.staging.path());
+            run_ffmpeg::ffmpeg(self.host, files, argv, &mut |_| {}).map(|_| ())
         };
         run(work)?;
         let Work::Poster(poster) = work else { return Ok(0) };
