@@ -206,19 +206,27 @@ impl Stage {
     /// # Panics
     /// As [`Self::start`].
     pub fn start_within(&mut self, wrapper: &[&str]) {
-        let log = File::options().append(true).create(true).open(self.path("log"));
-        let mut command = self.shiftboss(&[]);
-        let program = command.get_program().to_owned();
-        let environment: Vec<_> = command
-            .get_envs()
-            .filter_map(|(name, value)| Some((name.to_owned(), value?.to_owned())))
-            .collect();
-        command = Command::new(wrapper[0]);
-        command.args(&wrapper[1..]).arg(program).arg("run").env_clear().envs(environment);
-        command.current_dir(self.dir.path()).stdin(Stdio::null()).stdout(Stdio::null());
-        command.stderr(log.expect("the folder is ours"));
-        self.supervisor = Some(command.spawn().expect("the program can be started"));
+        self.spawn_within(wrapper);
         self.wait_until_it_answers();
+    }
+
+    /// The same without waiting for it.
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    pub fn spawn_within(&mut self, wrapper: &[&str]) {
+        let ours = self.shiftboss(&["run"]);
+        let mut command = Command::new(wrapper[0]);
+        command.args(&wrapper[1..]).arg(ours.get_program()).args(ours.get_args());
+        command.env_clear().envs(ours.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        self.supervisor = Some(self.spawn_logged(command.current_dir(self.dir.path()), "log"));
+    }
+
+    fn spawn_logged(&self, command: &mut Command, log: &str) -> Child {
+        let log = File::options().append(true).create(true).open(self.path(log));
+        command.stdin(Stdio::null()).stdout(Stdio::null());
+        command.stderr(log.expect("the folder is ours"));
+        command.spawn().expect("the program can be started")
     }
 
     fn wait_until_it_answers(&mut self) {
@@ -235,11 +243,7 @@ impl Stage {
     /// # Panics
     /// When it cannot be started.
     pub fn spawn_supervisor(&self, log: &str, env: &[(&str, &str)]) -> Child {
-        let log = File::options().append(true).create(true).open(self.path(log));
-        let mut command = self.shiftboss(&["run"]);
-        command.envs(env.iter().copied()).stdin(Stdio::null()).stdout(Stdio::null());
-        command.stderr(log.expect("the folder is ours"));
-        command.spawn().expect("the program can be started")
+        self.spawn_logged(self.shiftboss(&["run"]).envs(env.iter().copied()), log)
     }
 
     /// Keeps another supervisor until the end of the stage.

@@ -3,17 +3,27 @@
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use shiftboss_tests::{Stage, children, groups, is_root, output_of, skip, wait_for, wait_until};
+use shiftboss_tests::{
+    Stage, children, groups, has_failpoints, is_root, output_of, skip, wait_for, wait_until,
+};
 use std::path::PathBuf;
 use std::process::Command;
 
+/// A host without namespaces, where nothing but the group holds what has left everything else.
+const BARE: [(&str, &str); 1] =
+    [("SHIFTBOSS_TEST_LACK", "user-ns,mount-ns,pid-ns,ipc-ns,uts-ns,cgroup-ns,net-ns")];
+
 /// A stage with a supervisor that has control groups, and the group that is its own.
-fn with_groups(test: &str, extra: &str) -> Option<(Stage, PathBuf)> {
+fn with_groups(test: &str, extra: &str, environment: &[(&str, &str)]) -> Option<(Stage, PathBuf)> {
     if groups::parent().is_none() {
         skip(test, "no control group can be made below that of this process");
         return None;
     }
-    let stage = Stage::new(extra);
+    if !environment.is_empty() && !has_failpoints(test) {
+        return None;
+    }
+    let mut stage = Stage::dark(extra);
+    stage.start_with(environment);
     let base = groups::named_in(&stage.log()).pop();
     Some((stage, base.expect("the log names the group")))
 }
@@ -21,7 +31,7 @@ fn with_groups(test: &str, extra: &str) -> Option<(Stage, PathBuf)> {
 /// A script whose double-forked child has no environment, no terminal, no session of ours and no
 /// parent; it sleeps for a time by which it is found. The script itself waits for `go`.
 fn escaping(stage: &Stage, seconds: &str) -> String {
-    let go = stage.path("go").display().to_string();
+    let go = stage.file("go").display().to_string();
     format!(
         "[ $SHIFTBOSS_ATTEMPT -gt 1 ] || (env -i setsid sh -c 'exec </dev/null >/dev/null 2>&1; \
          (exec env -i setsid sleep {seconds} &)' &); while [ ! -e {go} ]; do sleep 0.02; done"
@@ -60,26 +70,26 @@ fn wait_for_return(stage: &Stage, job: i64) {
 #[test]
 fn what_has_left_everything_else_is_still_in_the_group_of_an_adopted_worker() {
     let test = "what_has_left_everything_else_is_still_in_the_group_of_an_adopted_worker";
-    let Some((mut stage, base)) = with_groups(test, "") else { return };
+    let Some((mut stage, base)) = with_groups(test, "", &BARE) else { return };
     let job = stage.shell(&escaping(&stage, "86321.5"));
     let escaped = wait_for("it has escaped", || sleeper("86321.5"));
     let worker = stage.attempts(job)[0].pid;
     stage.signal(Signal::SIGKILL);
     stage.wait_for_end();
-    stage.start();
+    stage.start_with(&BARE);
     wait_for_return(&stage, job);
     assert!(groups::processes(&base).contains(&escaped), "nothing leaves its group");
     kill_all_guards(worker);
     wait_until("another attempt runs", || stage.attempts(job).len() == 2);
     assert_eq!(sleeper("86321.5"), None, "the job ran again beside what was left of it");
-    std::fs::write(stage.path("go"), "").expect("the folder is ours");
+    std::fs::write(stage.file("go"), "").expect("the folder is ours");
     stage.wait_for_state(job, "succeeded");
 }
 
 #[test]
 fn groups_that_a_crash_left_are_emptied_before_anything_is_given_back() {
     let test = "groups_that_a_crash_left_are_emptied_before_anything_is_given_back";
-    let Some((mut stage, base)) = with_groups(test, "") else { return };
+    let Some((mut stage, base)) = with_groups(test, "", &BARE) else { return };
     let job = stage.shell(&escaping(&stage, "86322.5"));
     wait_until("it has escaped", || sleeper("86322.5").is_some());
     let worker = stage.attempts(job)[0].pid;
@@ -91,20 +101,20 @@ fn groups_that_a_crash_left_are_emptied_before_anything_is_given_back() {
     std::fs::create_dir(&left).expect("the group is ours");
     let mut stray = Command::new("sleep").arg("600").spawn().expect("sleep runs");
     std::fs::write(left.join("cgroup.procs"), stray.id().to_string()).expect("it can be moved");
-    stage.start();
+    stage.start_with(&BARE);
     wait_until("another attempt runs", || stage.attempts(job).len() == 2);
     assert_eq!(sleeper("86322.5"), None, "the job ran again beside what was left of it");
     assert!(!stray.wait().expect("ours").success(), "it was killed");
     assert!(!left.exists(), "its group is gone");
-    std::fs::write(stage.path("go"), "").expect("the folder is ours");
+    std::fs::write(stage.file("go"), "").expect("the folder is ours");
     stage.wait_for_state(job, "succeeded");
 }
 
 #[test]
 fn groups_exist_as_long_as_what_they_are_for() {
     let test = "groups_exist_as_long_as_what_they_are_for";
-    let Some((mut stage, base)) = with_groups(test, "") else { return };
-    let go = stage.path("go").display().to_string();
+    let Some((mut stage, base)) = with_groups(test, "", &[]) else { return };
+    let go = stage.file("go").display().to_string();
     let job = stage.shell(&format!("while [ ! -e {go} ]; do sleep 0.02; done"));
     let worker = wait_for("it runs", || stage.attempts(job).first().map(|one| one.pid));
     let slot = base.join("command-0");
@@ -127,7 +137,7 @@ fn groups_exist_as_long_as_what_they_are_for() {
 #[test]
 fn cpu_time_of_what_nobody_waited_for_is_counted() {
     let test = "cpu_time_of_what_nobody_waited_for_is_counted";
-    let Some((stage, _)) = with_groups(test, "") else { return };
+    let Some((stage, _)) = with_groups(test, "", &[]) else { return };
     // The child is nobody's: its time is in no sum of a parent until it is reaped.
     let script = "(setsid sh -c 'n=0; while [ $n -lt 200000 ]; do n=$((n+1)); done; \
                   touch done; sleep 60' &); while [ ! -e done ]; do sleep 0.02; done";
@@ -140,7 +150,9 @@ fn cpu_time_of_what_nobody_waited_for_is_counted() {
 #[test]
 fn a_cancelled_tree_is_dead_when_its_launcher_was_killed_too() {
     let test = "a_cancelled_tree_is_dead_when_its_launcher_was_killed_too";
-    let Some((stage, _)) = with_groups(test, "[types.command]\nmax_attempts = 1") else { return };
+    let Some((stage, _)) = with_groups(test, "[types.command]\nmax_attempts = 1", &BARE) else {
+        return;
+    };
     let job = stage.shell(&escaping(&stage, "86323.5"));
     wait_until("it has escaped", || sleeper("86323.5").is_some());
     let worker = stage.attempts(job)[0].pid;
@@ -185,4 +197,38 @@ fn without_a_tree_that_can_be_written_work_goes_on_and_says_so() {
         assert!(confinement.contains(missing) && confinement.contains(said), "{confinement}");
         assert!(stage.log().contains("limits are not enforced by the kernel"), "{}", stage.log());
     }
+}
+
+#[test]
+fn memory_that_nothing_enforces_is_looked_at_and_what_exceeds_it_is_killed_and_told() {
+    let config = "[types.command]\nmax_attempts = 1\nlimits = { memory = \"64MiB\" }";
+    let stage = Stage::new(config);
+    if !stage.log().contains("not every limit is enforced") && !stage.log().contains("no control") {
+        return skip("soft memory limit", "the kernel enforces the limit here");
+    }
+    // One long line is kept whole by tail: two processes use more together than they may.
+    let job = stage.shell("head -c 150000000 /dev/zero | (tail -c 150000000; sleep 100) | cat");
+    let row = stage.wait_for_state(job, "failed");
+    assert!(row.last_error.contains("exceeded its memory limit of 64.0 MiB"), "{}", row.last_error);
+    assert!(row.last_error.contains("soft"), "{}", row.last_error);
+    assert_eq!((row.failures, row.crash_count), (1, 0));
+    assert_eq!(stage.attempts(job)[0].cause.as_deref(), Some("out_of_memory"));
+    let small = stage.shell("sleep 2.5");
+    stage.wait_for_state(small, "succeeded");
+}
+
+#[test]
+fn a_worker_that_has_grown_is_replaced_after_its_job() {
+    let stage = Stage::new("[types.noop]\nrecycle = { above_memory = \"1MiB\" }");
+    let mut pids = Vec::new();
+    for _ in 0..2 {
+        let job = stage.insert("noop", "{}");
+        stage.wait_for_state(job, "succeeded");
+        pids.push(stage.attempts(job)[0].pid);
+        wait_until("its worker has gone", || {
+            stage.log().contains("it uses more memory than a worker may keep")
+                && std::fs::metadata(format!("/proc/{}", pids[pids.len() - 1])).is_err()
+        });
+    }
+    assert_ne!(pids[0], pids[1]);
 }

@@ -31,6 +31,14 @@ fn can_hide(test: &str) -> bool {
     hides
 }
 
+/// Starts a supervisor that answers nobody: it cannot see who asks.
+fn start_hidden(stage: &mut Stage) {
+    let starts = |stage: &Stage| stage.log().matches(" started instance=").count();
+    let before = starts(stage);
+    stage.spawn_within(&HIDING);
+    wait_until("the supervisor has started", || starts(stage) > before);
+}
+
 /// A script that writes down each start, waits until `go` exists, and writes down its end.
 fn running(stage: &Stage) -> (i64, i32) {
     let dir = stage.path("").display().to_string();
@@ -61,10 +69,10 @@ fn a_worker_that_proc_does_not_show_is_taken_over() {
         return;
     }
     let mut stage = Stage::dark("");
-    stage.start_within(&HIDING);
+    start_hidden(&mut stage);
     let (job, worker) = running(&stage);
     kill_supervisor(&mut stage);
-    stage.start_within(&HIDING);
+    start_hidden(&mut stage);
     wait_until("the worker is back", || stage.log().contains("worker 1 is back"));
     std::fs::write(stage.path("go"), "").expect("the folder is ours");
     let done = stage.wait_for_state(job, "succeeded");
@@ -79,14 +87,14 @@ fn a_job_whose_launcher_proc_does_not_show_waits_for_its_end() {
         return;
     }
     let mut stage = Stage::dark("");
-    stage.start_within(&HIDING);
+    start_hidden(&mut stage);
     let (job, worker) = running(&stage);
     let launcher = children(worker)[0];
     // One that is stopped cannot see that its worker is gone: its program runs on.
     signal(launcher, Signal::SIGSTOP);
     kill_supervisor(&mut stage);
     signal(worker, Signal::SIGKILL);
-    stage.start_within(&HIDING);
+    start_hidden(&mut stage);
     wait_until("it is said", || stage.log().contains("cannot be examined"));
     let waits = stage.job(job).expect("it is there");
     assert_eq!((waits.state.as_str(), waits.attempt), ("running", 1));
@@ -118,11 +126,11 @@ fn a_job_whose_worker_holds_its_lock_out_of_reach_waits_for_its_end() {
         return;
     }
     let mut stage = Stage::dark("");
-    stage.start_within(&HIDING);
+    start_hidden(&mut stage);
     let (job, worker) = running(&stage);
     kill_supervisor(&mut stage);
     renumber(&stage, job);
-    stage.start_within(&HIDING);
+    start_hidden(&mut stage);
     wait_until("it is said", || stage.log().contains("cannot be examined"));
     let waits = stage.job(job).expect("it is there");
     assert_eq!((waits.state.as_str(), waits.attempt), ("running", 1));

@@ -26,7 +26,7 @@ fn what_a_type_requires_and_the_host_lacks_is_refused_at_the_start_with_code_100
     for (lack, key, says) in [
         ("user-ns", "confine", "user namespaces (a test wants that): sysctl user.max_user_name"),
         ("memory,landlock", "confine", "Landlock for files (a test wants that): a kernel of 5.13"),
-        ("memory", "limits.memory", "memory limits (cgroup v2) (a test wants that): run under"),
+        ("memory", "limits.memory", "memory limits (cgroup v2) (a test wants that): "),
         ("net-ns", "network", "network namespaces (a test wants that): in a container"),
     ] {
         for command in [&["run"][..], &["config", "check"]] {

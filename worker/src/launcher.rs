@@ -2,9 +2,8 @@
 //!
 //! It is the worker's own image executed again: the launcher proper (`inside.rs`) on the host's
 //! side, and its child, the keeper (`keeper.rs`), as pid 1 of the program's cage (`cage/`).
-//! When the worker or the launcher is gone the keeper dies, and the kernel kills with it all
-//! that is in its pid namespace. Where there is none, the launcher as subreaper kills and reaps
-//! the tree. This folder alone calls the kernel unsafely.
+//! When the worker or the launcher is gone the keeper dies, and with it all in its pid namespace;
+//! where there is none, the launcher kills and reaps. This folder alone calls the kernel unsafely.
 
 mod cage;
 mod descriptor;

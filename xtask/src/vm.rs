@@ -112,10 +112,15 @@ pub(crate) fn acceptance(place: &Place, wish: &Wish) -> Result<Verdict> {
         deb::package(place, &deb::Wish { version, profile: wish.profile, packing })
     };
     // Not the file that `cargo xtask deb` makes: that one stays as it is.
-    let older = package(concat!(env!("CARGO_PKG_VERSION"), "+test"))?;
+    let version = concat!(env!("CARGO_PKG_VERSION"), "+test");
+    let older = package(version)?;
     let newer = package(concat!(env!("CARGO_PKG_VERSION"), "+test.next"))?;
     let sources = place.root.join("xtask/src/vm");
     let mut verdict = Verdict::default();
+    let content = || std::fs::read(&older).with_context(|| format!("cannot read {older:?}"));
+    let first = content()?;
+    package(version)?;
+    verdict.judge("package.reproducible", first == content()?);
     for &suite in &wish.suites {
         let image = match Image::find_or_build(&sources.join("image"), suite)? {
             Ok(image) => image,

@@ -41,6 +41,7 @@ impl Workload for Sealed {
         let done = match what.as_str() {
             "own folders" => own_folders(settings),
             "wait" => {
+                let _ = fs::write(Path::new(&settings.logs_dir).join("sealed-waits"), "");
                 let _ = context.wait_for_stop(Duration::from_millis(of.parse().unwrap_or(0)));
                 Ok("waited".to_owned())
             }

@@ -97,6 +97,10 @@ fn all_shown(settings: &Settings, socket: &Path) -> Result<Vec<Seen>, String> {
     all.extend(root(&settings.write_roots, Access::Write));
     let mut seen = Vec::new();
     for (path, access, is_own) in all {
+        if is_own {
+            // Nobody can make them once the worker is sealed. What fails is told below.
+            let _ = std::fs::create_dir_all(&path);
+        }
         match show(&path, access) {
             Ok(both) => seen.extend(both),
             // A root that is not there, or not for this user, serves no job: the job that names

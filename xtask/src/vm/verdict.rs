@@ -61,6 +61,16 @@ impl Verdict {
         self.skipped.extend(other.skipped);
     }
 
+    /// A check that needs no guest.
+    pub(super) fn judge(&mut self, name: &str, holds: bool) {
+        if holds {
+            self.passed += 1;
+        } else {
+            self.failed.push(format!("vm: {name}"));
+        }
+        eprintln!("    {} {name}", if holds { "ok  " } else { "FAIL" });
+    }
+
     pub(super) fn fail(&mut self, suite: Suite, what: &str) {
         self.failed.push(format!("vm: {} {what}", suite.name()));
     }

@@ -14,6 +14,10 @@ pub(super) struct House<'a> {
     pub(super) worker_groups: &'a [&'a str],
 }
 
+/// Whoever cannot be examined may be anybody.
+const UNSEEN: &str = "the process that connected has ended, or /proc does not show it to this \
+                      supervisor (hidepid, ProtectProc=)";
+
 /// Why a peer may not ask; `None`: it may.
 ///
 /// A worker that was taken over by its hostile job, or a program that got past its cage, has our
@@ -22,7 +26,7 @@ pub(super) struct House<'a> {
 /// administrator does), or in the cgroup of a worker.
 pub(super) fn why_not(standing: Option<&Standing>, house: &House<'_>) -> Option<&'static str> {
     let Some(standing) = standing else {
-        return Some("the process that connected has ended");
+        return Some(UNSEEN);
     };
     if standing.line.iter().any(|pid| (house.is_worker)(*pid)) {
         return Some("it is a worker of this supervisor, or was started by one");
@@ -99,7 +103,7 @@ mod tests {
             assert!(of(&[99, 1], 1, group).contains("cgroup"), "{group}");
         }
         let house = House { pid: US, group: None, is_worker: &|_| false, worker_groups: &["/any"] };
-        assert_eq!(why_not(None, &house), Some("the process that connected has ended"));
+        assert_eq!(why_not(None, &house), Some(UNSEEN));
         let standing = Standing { line: vec![99], namespaces: 1, group: Some("/any".to_owned()) };
         assert_eq!(why_not(Some(&standing), &house), None, "our own group is not known");
     }

@@ -1,6 +1,6 @@
 //! The worker processes: spawned, recognised when they connect, heard ([`hear`]), seen gone
 //! ([`dying`]), held in control groups ([`slots`]); and taken over from a supervisor before us
-//! ([`recovery`]), by what it put on record ([`record`]) and what its workers wrote down
+//! ([`recovery`], [`takeover`]), by what it put on record ([`record`]) and what its workers wrote down
 //! ([`outcomes`]).
 
 mod age;
@@ -11,6 +11,7 @@ mod outcomes;
 mod record;
 pub(in crate::daemon) mod recovery;
 pub(in crate::daemon) mod slots;
+mod takeover;
 
 use super::Daemon;
 use super::carry::PendingTake;
@@ -25,15 +26,10 @@ use crate::os::lock;
 use crate::os::process::spawn::{self, LOCK_FD, TOKEN_FD};
 use crate::os::process::{Process, facts, leftovers, peer};
 use crate::os::readiness::Readiness;
-use crate::policy::claim::{TakenJob, WorkerId};
-use crate::policy::crew::{FoundRun, Survivor};
-use crate::policy::event::{Event, Exit};
-use crate::store::OwnedJob;
-use age::WorkerAge;
+use crate::policy::claim::WorkerId;
 use dying::Dying;
 use memory::Looking;
 use record::{Launcher, WorkerRecord};
-use recovery::{Living, Recovery, Written};
 use sha2::{Digest, Sha256};
 use shiftboss_protocol::job::{Attempt, JobId};
 use shiftboss_protocol::message::{Hello, SupervisorMessage, TOKEN_BYTES};
@@ -42,7 +38,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::File;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// Programs found by name are looked up here, whatever the supervisor's own PATH is.
 pub(super) const PROGRAM_PATH: &str =
@@ -235,16 +231,7 @@ impl Daemon {
         let lock = super::start::lock_dir(&self.config).join(format!("{name}.lock"));
         let held = self.worker_lock(worker, &lock)?;
         let token: [u8; TOKEN_BYTES] = random_bytes();
-        let socket = super::start::worker_socket(&self.config);
-        let args: Vec<String> = [
-            ("--socket", socket.to_string_lossy().into_owned()),
-            ("--type", job_type.to_owned()),
-            ("--token-fd", TOKEN_FD.to_string()),
-            ("--lock-fd", LOCK_FD.to_string()),
-        ]
-        .into_iter()
-        .flat_map(|(name, value)| [name.to_owned(), value])
-        .collect();
+        let args = self.arguments(job_type);
         let mut env = vec![
             format!("PATH={PROGRAM_PATH}"),
             "LANG=C.UTF-8".to_owned(),
@@ -295,6 +282,19 @@ impl Daemon {
         })
     }
 
+    fn arguments(&self, job_type: &str) -> Vec<String> {
+        let socket = super::start::worker_socket(&self.config);
+        [
+            ("--socket", socket.to_string_lossy().into_owned()),
+            ("--type", job_type.to_owned()),
+            ("--token-fd", TOKEN_FD.to_string()),
+            ("--lock-fd", LOCK_FD.to_string()),
+        ]
+        .into_iter()
+        .flat_map(|(name, value)| [name.to_owned(), value])
+        .collect()
+    }
+
     /// Without its record a worker ends with this supervisor; everything else goes on.
     fn put_on_record(
         &self,
@@ -332,106 +332,6 @@ impl Daemon {
         }
     }
 
-    /// Takes over what a supervisor before us left.
-    pub(super) fn take_over(&mut self, recovery: Recovery) {
-        for one in recovery.living {
-            self.take_over_worker(one);
-        }
-        let mut by_type = BTreeMap::<String, Vec<Written>>::new();
-        for one in recovery.written {
-            by_type.entry(one.job.job_type.clone()).or_default().push(one);
-        }
-        for (job_type, written) in by_type {
-            self.store_written(&job_type, written);
-        }
-    }
-
-    fn take_over_worker(&mut self, one: Living) {
-        let Living { process, mut record, record_path, jobs, launchers, owners, slot } = one;
-        // On record before it is welcomed: from then on its programs carry our name.
-        record.owners.extend(owners.iter().cloned().chain([self.instance.clone()]));
-        if let Err(error) = record.write(&record_path) {
-            tracing::warn!(%error, "cannot note on record that a worker was taken over");
-        }
-        let output = match self.open_output(&record.job_type, record.slot) {
-            Ok(output) => output,
-            Err(error) => {
-                // It is not needed for the work, only for last words.
-                tracing::warn!(error, "a worker that is taken over keeps its own log");
-                match File::open("/dev/null") {
-                    Ok(null) => null,
-                    Err(_) => return,
-                }
-            }
-        };
-        let worker = self.crew.reserve_worker();
-        let age = facts::age(record.start_ticks);
-        let age = WorkerAge { started_ms: record.started_ms, age };
-        let now_ms = self.clock.now().unix_ms;
-        let run =
-            |job: &OwnedJob| found_run(worker, job, age::ran_for(now_ms, job.started_at_ms, age));
-        let runs = jobs.iter().map(run).collect();
-        let pid = process.pid();
-        let found = WorkerProcess {
-            is_child: facts::stat(pid).is_some_and(|stat| stat.parent == std::process::id()),
-            process,
-            token_sha256: record.token_sha256,
-            job_type: record.job_type.clone(),
-            connection: None,
-            next_hello: None,
-            was_welcome: true,
-            group: None,
-            owners,
-            launchers,
-            output,
-            lock: record.lock,
-            record: record_path,
-            bounds: Bounds::found(slot, self.config.types.get(&record.job_type)),
-        };
-        self.fleet.by_pid.insert(pid, worker);
-        self.announce_end(worker, &found.process);
-        self.fleet.processes.insert(worker, found);
-        self.handle(Event::WorkerFound(Survivor {
-            worker,
-            job_type: record.job_type.as_str().into(),
-            slot: record.slot,
-            pid: Some(pid),
-            started_ms: record.started_ms,
-            workload: record.workload,
-            concurrency: record.concurrency,
-            runs,
-        }));
-    }
-
-    /// Outcomes of workers that are gone, as if their worker had said them just before its end.
-    fn store_written(&mut self, job_type: &str, written: Vec<Written>) {
-        let worker = self.crew.reserve_worker();
-        let run = |one: &Written| found_run(worker, &one.job, Duration::ZERO);
-        let runs: Vec<_> = written.iter().map(run).collect();
-        tracing::info!(
-            job_type,
-            jobs = runs.len(),
-            "workers wrote outcomes down while there was no supervisor; they are stored now"
-        );
-        self.handle(Event::WorkerFound(Survivor {
-            worker,
-            job_type: job_type.into(),
-            slot: 0,
-            pid: None,
-            started_ms: self.clock.now().unix_ms,
-            workload: String::new(),
-            concurrency: u32::try_from(runs.len()).unwrap_or(u32::MAX),
-            runs,
-        }));
-        for one in written {
-            let (job, attempt) = (one.job.job, one.job.attempt);
-            self.fleet.written.insert((job, attempt), one.path);
-            let (outcome, usage) = (one.stored.outcome, one.stored.usage);
-            self.handle(Event::Finished { worker, job, attempt, outcome, usage });
-        }
-        self.handle(Event::WorkerExited { worker, exit: Exit::default() });
-    }
-
     fn worker_lock(&self, worker: WorkerId, path: &Path) -> Result<lock::Held, String> {
         match lock::acquire(path, &format!("worker {worker} of {}\n", self.instance)) {
             Ok(Some(held)) => Ok(held),
@@ -465,23 +365,6 @@ impl Daemon {
             }
             let _ = inputs.send(Input::Ended(worker));
         });
-    }
-}
-
-fn found_run(worker: WorkerId, job: &OwnedJob, ran_for: Duration) -> FoundRun {
-    FoundRun {
-        taken: TakenJob {
-            job: job.job,
-            attempt: job.attempt,
-            job_type: job.job_type.as_str().into(),
-            worker,
-            failures: job.failures,
-            crash_count: job.crash_count,
-            attempts_max: job.attempts_max,
-            timeout_ms: job.timeout_ms,
-        },
-        ran_for,
-        cancel_asked: job.cancel_requested,
     }
 }
 

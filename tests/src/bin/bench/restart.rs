@@ -1,7 +1,7 @@
 //! From kill -9 of a warm idle worker to its replacement's Ready, by the supervisor's log,
 //! beside what it takes to notice a death and to start a program that says a word.
 
-use crate::figures::{Spread, latencies, latencies_head, micros, now_micros};
+use crate::figures::{Spread, latencies, latencies_head, micros, now_micros, say};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use shiftboss_tests::{Stage, built, spawn_quiet, wait_for, wait_until};
@@ -17,6 +17,9 @@ pub(crate) fn restart() {
         Stage::new("[types.noop]\nworkers = { min = 1 }\nrestart = { healthy_after = \"100ms\" }");
     let worker = built("shiftboss-worker");
     let (mut product, mut small, mut same) = (Vec::new(), Vec::new(), Vec::new());
+    // What confines a worker is recorded on its attempts.
+    let job = stage.insert("noop", "{}");
+    stage.wait_for_state(job, "succeeded");
     for round in 1..=ROUNDS {
         wait_until("a worker is ready", || stage.log().matches("is ready").count() == round);
         // Longer than `healthy_after`: this measures no delay of the policy.
@@ -36,13 +39,35 @@ pub(crate) fn restart() {
         let took = time_of_day(line) - killed;
         product.push(if took < 0.0 { took + DAY_MICROS } else { took });
     }
+    let starts = starts(&stage.log());
+    let confinement = stage.database().query_row(
+        "SELECT confinement FROM attempts ORDER BY job_id DESC LIMIT 1",
+        [],
+        |row| row.get::<_, String>(0),
+    );
+    say(&format!("The worker is confined by: {}\n", confinement.unwrap_or_default()));
     latencies_head();
+    let what = "spawn of a sealed worker to its Ready, seal included (target: p50 10000)";
+    latencies(what, &Spread::of(starts));
     let what = "kill -9 of a warm idle worker to its replacement's Ready (target: p50 6000)";
     latencies(what, &Spread::of(product));
     let what = "floor: kill -9 of a child, wait, posix_spawn of /bin/echo, its first byte";
     latencies(what, &Spread::of(small));
     let what = "floor: the same with the worker program and `--version`";
     latencies(what, &Spread::of(same));
+}
+
+/// From the spawn of each worker to its Ready, by the log.
+fn starts(log: &str) -> Vec<f64> {
+    let mut starts = Vec::new();
+    for worker in 1.. {
+        let of = |text: &str| log.lines().find(|line| line.contains(text)).map(time_of_day);
+        let begun = of(&format!("starting worker {worker}:"));
+        let ready = of(&format!("worker {worker} is ready"));
+        let (Some(begun), Some(ready)) = (begun, ready) else { break };
+        starts.push(if ready < begun { ready - begun + DAY_MICROS } else { ready - begun });
+    }
+    starts
 }
 
 /// Kills a child and starts another one in its place, in microseconds to its first byte.

@@ -54,10 +54,12 @@ pub(crate) fn drop_all() -> io::Result<()> {
 }
 
 /// What building a cage takes: dropping groups and capabilities, and namespaces and mounts where
-/// there is no user namespace to have these rights in. Not among them is the right to pass by
+/// there is no user namespace to have these rights in; and what the kernel asks of whoever maps
+/// user id 0 into one (CAP_SETFCAP, since Linux 5.12). Not among them is the right to pass by
 /// the owners of files: what a program may not reach, its worker need not either.
 const FOR_CAGES: CapabilitySet = CapabilitySet::SETGID
     .union(CapabilitySet::SETPCAP)
+    .union(CapabilitySet::SETFCAP)
     .union(CapabilitySet::SYS_ADMIN)
     .union(CapabilitySet::NET_ADMIN);
 

@@ -26,9 +26,9 @@ check() {
     fi
 }
 
-# SECONDS COMMAND...: waits until it succeeds.
+# SECONDS COMMAND...: waits until it succeeds; three times as long, as a busy host stretches a guest.
 within() {
-    local end=$((SECONDS + $1))
+    local end=$((SECONDS + 3 * $1))
     shift
     until "$@" >/dev/null 2>&1; do
         if [ $SECONDS -ge $end ]; then

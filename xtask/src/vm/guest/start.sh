@@ -1,12 +1,14 @@
 # Enabled and started; then a real encode, by the command line, with the packaged configuration.
-# `command` is off in it. Short times of the watchdog and of a drain save the guest's time.
+# `command` is off in it and gets the media folder here. Short times of the watchdog and of a drain
+# save the guest's time.
+sed -i "/^\[types.command\]/a roots = { read = [\"$MEDIA\"], write = [\"$MEDIA\"] }" $SHIFTBOSS_CONFIG
+sed -i 's/^enabled = false/enabled = true/' $SHIFTBOSS_CONFIG
 cat >/etc/default/shiftboss <<'ENV'
-SHIFTBOSS_TYPES__COMMAND__ENABLED=true
 SHIFTBOSS_TYPES__COMMAND__GRACE__DRAIN=3s
 SHIFTBOSS_TYPES__COMMAND__GRACE__TERM=3s
 ENV
 mkdir -p /etc/systemd/system/shiftboss.service.d
-printf '[Service]\nWatchdogSec=5\n' >/etc/systemd/system/shiftboss.service.d/dog.conf
+printf '[Service]\nWatchdogSec=10\n' >/etc/systemd/system/shiftboss.service.d/dog.conf
 systemctl daemon-reload
 check start systemctl enable --now -q shiftboss
 check start.ready within 20 status_answers

@@ -157,3 +157,72 @@ fn without_namespaces_sockets_reach_nothing() {
     assert_eq!(pair(libc::SOCK_STREAM | libc::SOCK_CLOEXEC), ALLOW);
     assert_eq!((pair(libc::SOCK_SEQPACKET), pair(libc::SOCK_DGRAM)), (ALLOW, NO_FAMILY));
 }
+
+fn sealed(devices: &[&str]) -> Filter {
+    let devices = devices.iter().map(|path| path.as_bytes().to_vec()).collect();
+    let order = CageOrder { network: Network::None, devices, ..CageOrder::default() };
+    Filter::only(&[libc::SYS_read, libc::SYS_openat], &order, true)
+}
+
+#[test]
+fn a_sealed_worker_makes_the_listed_calls_and_is_killed_by_those_of_a_hijacker() {
+    let filter = sealed(&[]);
+    for number in [libc::SYS_read, libc::SYS_openat, libc::SYS_socket, libc::SYS_socketpair] {
+        assert_eq!(ask(&filter, number, &[1, 1]), ALLOW, "{number}");
+    }
+    for number in REFUSED_CALLS.iter().chain(OTHER_PROGRAMS) {
+        assert_eq!(ask(&filter, *number, &[0; 6]), KILL, "{number}");
+    }
+    // What is merely not listed looks absent, so that a newer library takes its older way.
+    for number in [libc::SYS_write, libc::SYS_clone3, libc::SYS_io_uring_setup, 9_999] {
+        assert_eq!(ask(&filter, number, &[0; 6]), ABSENT, "{number}");
+    }
+    assert_eq!(socket(&filter, libc::AF_NETLINK, libc::SOCK_RAW, 0), NO_FAMILY);
+    assert_eq!(run(&filter, 0x4000_0003, 1, &[]), KILL);
+}
+
+#[test]
+fn a_sealed_worker_starts_threads_and_no_processes_and_signals_itself_alone() {
+    let filter = sealed(&[]);
+    let thread = i64::from(libc::CLONE_VM | libc::CLONE_THREAD | libc::CLONE_SIGHAND);
+    assert_eq!(ask(&filter, libc::SYS_clone, &[thread]), ALLOW);
+    for flags in [libc::SIGCHLD, libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD] {
+        assert_eq!(ask(&filter, libc::SYS_clone, &[flags.into()]), KILL, "{flags}");
+    }
+    let namespaced = thread | i64::from(libc::CLONE_NEWNET);
+    assert_eq!(ask(&filter, libc::SYS_clone, &[namespaced]), KILL);
+    let own = i64::from(std::process::id());
+    for number in [libc::SYS_kill, libc::SYS_tgkill, libc::SYS_prlimit64] {
+        assert_eq!(ask(&filter, number, &[own]), ALLOW, "{number}");
+        for other in [1, -1, own + 1] {
+            assert_eq!(ask(&filter, number, &[other]), REFUSED, "{number} {other}");
+        }
+    }
+    let name = i64::from(libc::PR_SET_NAME);
+    assert_eq!(ask(&filter, libc::SYS_prctl, &[name]), ALLOW);
+    assert_eq!(ask(&filter, libc::SYS_prctl, &[i64::from(libc::PR_SET_DUMPABLE)]), REFUSED);
+}
+
+#[test]
+fn a_sealed_worker_asks_drivers_only_where_it_was_given_a_device() {
+    let request = 0xc040_6440_u32;
+    let answers =
+        |filter: &Filter, request: u32| ask(filter, libc::SYS_ioctl, &[0, i64::from(request)]);
+    assert_eq!(answers(&sealed(&[]), request), NO_TERMINAL);
+    assert_eq!(answers(&sealed(&[]), libc::FIONBIO as u32), ALLOW);
+    let given = sealed(&["/dev/dri/renderD128"]);
+    assert_eq!(answers(&given, request), ALLOW);
+    assert_eq!(answers(&given, libc::TIOCSTI as u32), REFUSED);
+}
+
+#[test]
+fn a_worker_that_starts_programs_keeps_the_calls_that_build_a_cage() {
+    let filter = Filter::light();
+    for number in FOR_CAGES.iter().chain(&[libc::SYS_execve, libc::SYS_clone3, libc::SYS_clone]) {
+        assert_eq!(ask(&filter, *number, &[0; 6]), ALLOW, "{number}");
+    }
+    for number in REFUSED_CALLS.iter().filter(|number| !FOR_CAGES.contains(number)) {
+        assert_eq!(ask(&filter, *number, &[0; 6]), REFUSED, "{number}");
+    }
+    assert_eq!(ask(&filter, libc::SYS_io_uring_setup, &[]), ABSENT);
+}
