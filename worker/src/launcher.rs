@@ -13,7 +13,9 @@ mod keeper;
 mod outside;
 mod tree;
 
-pub(crate) use cage::{Access, CageOrder, Held, Shown, confine_self, ease, is_system};
+pub(crate) use cage::{
+    Access, CageOrder, Held, Shown, confine_self, ease, is_system, open_without_links,
+};
 
 pub(crate) use descriptor::{Bell, take_inherited};
 pub(crate) use inside::serve;

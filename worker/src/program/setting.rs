@@ -4,8 +4,8 @@ use super::group::Group;
 use super::refusal::Refusals;
 use super::{Place, Program};
 use crate::attempt::AttemptContext;
-use crate::launcher::{self, Access, CageOrder, Order, Shown, is_system};
-use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, Stat, fstat, openat2};
+use crate::launcher::{self, Access, CageOrder, Order, Shown, is_system, open_without_links};
+use rustix::fs::{OFlags, Stat, fstat};
 use shiftboss_protocol::confine::Confine;
 use shiftboss_protocol::job::{Cause, Failure};
 use shiftboss_protocol::message::Settings;
@@ -150,10 +150,7 @@ impl Seen {
 
 /// The file at a path that holds no link.
 fn look(real: &Path) -> io::Result<Stat> {
-    let flags = OFlags::PATH | OFlags::CLOEXEC;
-    let resolve = ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-    let opened = openat2(CWD, real, flags, Mode::empty(), resolve)?;
-    Ok(fstat(opened)?)
+    Ok(fstat(open_without_links(real, OFlags::PATH | OFlags::CLOEXEC)?)?)
 }
 
 /// Parts of a cage that a test wants to be missing.

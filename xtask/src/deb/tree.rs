@@ -103,7 +103,9 @@ impl<'a> Tree<'a> {
         // The release profile leaves names of functions for backtraces; Debian's packages have
         // none, and debug builds would be ten times as large. What cannot be stripped is shipped
         // as it is.
-        if !step::succeeds(Command::new("strip").arg(self.root.join(&to))) {
+        if !step::succeeds(
+            Command::new("strip").arg("--remove-section=.comment").arg(self.root.join(&to)),
+        ) {
             eprintln!("    {name} is not stripped: strip (binutils) is missing or refuses it");
         }
         Ok(())

@@ -8,6 +8,7 @@
 mod capabilities;
 mod held;
 mod landlock;
+mod lookup;
 mod namespaces;
 mod order;
 mod root;
@@ -16,6 +17,7 @@ mod source;
 mod view;
 
 pub(crate) use held::Held;
+pub(crate) use lookup::open_without_links;
 pub(crate) use namespaces::enter_before_fork;
 pub(crate) use order::{Access, CageOrder, Shown};
 pub(crate) use view::is_system;

@@ -1,10 +1,11 @@
 //! A root of the cage's own: an empty file system in memory on which all that the program may
 //! see is mounted, everything read-only but what it may write.
 
+use super::lookup::open_beneath;
 use super::order::Access;
 use super::source::Source;
 use super::view::Item;
-use rustix::fs::{Mode, OFlags, ResolveFlags, fstat, mkdirat, open, openat2, symlinkat};
+use rustix::fs::{Mode, OFlags, fstat, mkdirat, open, symlinkat};
 use rustix::io::Errno;
 use rustix::mount::{
     MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags, mount,
@@ -119,16 +120,15 @@ fn mount_proc(root: &OwnedFd) -> io::Result<()> {
         mount("proc", "proc", "proc", flags, options.as_c_str())
     };
     with(PROC).or_else(|_| with(PROC_OLD))?;
-    let null = openat2(root, "dev/null", OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), WITHIN)?;
+    let null = open_place(root, Path::new("dev/null"), OFlags::empty())?;
     for name in HIDDEN {
         let place = Path::new("proc").join(name);
-        if let Ok(at) = openat2(root, &place, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), WITHIN)
-        {
+        if let Ok(at) = open_place(root, &place, OFlags::empty()) {
             attach(&clone(null.as_fd(), DEVICE, Depth::This)?, &at)?;
         }
     }
     // Root owns the kernel's switches in it, also without any capability: so nobody writes.
-    let proc = openat2(root, "proc", OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), WITHIN)?;
+    let proc = open_place(root, Path::new("proc"), OFlags::empty())?;
     set_attributes(proc.as_fd(), READ_ONLY | libc::MOUNT_ATTR_NOEXEC, Depth::This)
 }
 
@@ -152,11 +152,6 @@ const READ_ONLY: u64 = libc::MOUNT_ATTR_RDONLY | WRITABLE;
 const WRITABLE: u64 = libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV;
 /// Writing to a device is not writing to its file system, but changing its mode is.
 const DEVICE: u64 = libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NOEXEC;
-
-/// Within the new root, whatever links are there: what is mounted already may be a folder that
-/// somebody else writes to.
-const WITHIN: ResolveFlags =
-    ResolveFlags::BENEATH.union(ResolveFlags::NO_SYMLINKS).union(ResolveFlags::NO_MAGICLINKS);
 
 /// A detached copy of what a source holds, with attributes that nobody in the cage can undo.
 fn copy(source: &Source) -> io::Result<Option<OwnedFd>> {
@@ -209,7 +204,7 @@ fn make_place(root: &OwnedFd, path: &Path, is_folder: bool) -> io::Result<OwnedF
 
 fn step(at: &OwnedFd, name: &Path, is_folder: bool) -> io::Result<OwnedFd> {
     let kind = if is_folder { OFlags::DIRECTORY } else { OFlags::empty() };
-    let look = || openat2(at, name, OFlags::PATH | OFlags::CLOEXEC | kind, Mode::empty(), WITHIN);
+    let look = || open_place(at, name, kind);
     match look() {
         Err(Errno::NOENT) if is_own(at)? => {}
         other => return Ok(other?),
@@ -218,9 +213,15 @@ fn step(at: &OwnedFd, name: &Path, is_folder: bool) -> io::Result<OwnedFd> {
         mkdirat(at, name, Mode::from_raw_mode(0o755))?;
     } else {
         let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
-        openat2(at, name, flags, Mode::from_raw_mode(0o644), WITHIN)?;
+        open_beneath(at, name, flags, Mode::from_raw_mode(0o644))?;
     }
     Ok(look()?)
+}
+
+/// Within the new root, whatever links are there: what is mounted already may be a folder that
+/// somebody else writes to.
+fn open_place(folder: &OwnedFd, path: &Path, kind: OFlags) -> rustix::io::Result<OwnedFd> {
+    open_beneath(folder, path, OFlags::PATH | OFlags::CLOEXEC | kind, Mode::empty())
 }
 
 /// Whether this folder is on a file system of the cage's own: nothing is made in a folder of

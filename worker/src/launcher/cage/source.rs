@@ -1,13 +1,14 @@
 //! The things that a program will see, each looked up once and held by a descriptor.
 
+use super::lookup::{open_of_system, open_without_links};
 use super::order::Access;
 use super::view::{Item, View, path_of};
 use super::{Refusal, Step, capabilities, confinement};
-use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, fstat, openat2};
-use rustix::io::Errno;
+use rustix::fs::{FileType, OFlags, fstat};
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::path::Path;
+
+const OPEN: OFlags = OFlags::PATH.union(OFlags::CLOEXEC);
 
 /// One of them.
 #[derive(Debug)]
@@ -39,8 +40,8 @@ fn open(item: &Item) -> Result<Option<Source>, Refusal> {
         Item::Link { .. } => {
             Ok(Some(Source { item: item.clone(), opened: None, is_folder: false }))
         }
-        Item::Public(path) => Ok(look(path, ResolveFlags::NO_MAGICLINKS).and_then(source).ok()),
-        Item::Device { path, named } => match (look(path, ResolveFlags::NO_SYMLINKS), named) {
+        Item::Public(path) => Ok(open_of_system(path, OPEN).and_then(source).ok()),
+        Item::Device { path, named } => match (open_without_links(path, OPEN), named) {
             (Ok(opened), _) => Ok(source(opened).ok()),
             // A host without /dev/full is a strange host, but programs run on it.
             (Err(_), None) => Ok(None),
@@ -48,7 +49,7 @@ fn open(item: &Item) -> Result<Option<Source>, Refusal> {
         },
         Item::Shown { at, shown } => {
             let refuse = |error: io::Error| refuse(Step::Shown(number(*at)), error);
-            let opened = look(path_of(&shown.real), ResolveFlags::NO_SYMLINKS)
+            let opened = open_without_links(path_of(&shown.real), OPEN)
                 .map_err(|error| refuse(error.into()))?;
             let stat = fstat(&opened).map_err(|error| refuse(error.into()))?;
             if (stat.st_dev, stat.st_ino) != (shown.device, shown.inode) {
@@ -59,21 +60,6 @@ fn open(item: &Item) -> Result<Option<Source>, Refusal> {
             Ok(Some(source))
         }
     }
-}
-
-fn look(path: &Path, resolve: ResolveFlags) -> rustix::io::Result<OwnedFd> {
-    // The kernel asks to try again when a folder above was renamed meanwhile.
-    const TRIES: usize = 100;
-    let resolve = resolve | ResolveFlags::NO_MAGICLINKS;
-    let flags = OFlags::PATH | OFlags::CLOEXEC;
-    let mut opened = Err(Errno::AGAIN);
-    for _ in 0..TRIES {
-        opened = openat2(CWD, path, flags, Mode::empty(), resolve);
-        if opened.as_ref().err() != Some(&Errno::AGAIN) {
-            break;
-        }
-    }
-    opened
 }
 
 /// Whether this user may use it as the order says.
@@ -108,6 +94,7 @@ mod tests {
     use super::*;
     use std::os::unix::ffi::OsStrExt;
     use std::os::unix::fs::MetadataExt;
+    use std::path::Path;
 
     /// What comes of an order that shows `path`, of which the worker saw `seen`.
     fn open_one(path: &Path, seen: &Path) -> Result<Vec<Source>, Refusal> {
