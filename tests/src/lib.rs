@@ -5,13 +5,15 @@ pub mod chaos;
 mod control;
 mod disk;
 pub mod groups;
+mod processes;
 pub mod simulation;
 mod stage;
 mod strace;
 
 pub use control::Control;
 pub use disk::Disk;
-pub use stage::{Attempt, Job, Stage, children, output_of, spawn_quiet};
+pub use processes::{children, output_of, spawn_quiet};
+pub use stage::{Attempt, Job, Stage};
 pub use strace::Strace;
 
 use std::io::Write;

@@ -2,9 +2,8 @@
 //!
 //! cargo does not build another package's programs for a tests crate, so they are built first.
 //! nextest hides what a passing test prints, so a test that cannot run appends its line
-//! `SKIPPED: <test>: <reason>` to the file named by `SHIFTBOSS_TEST_SKIPS`; the lines are shown
-//! before the closing line, counted as skipped, not as passed. One pass of the virtual machine's
-//! checks comes last.
+//! `SKIPPED: <test>: <reason>` to the file named by `SHIFTBOSS_TEST_SKIPS`; the lines are shown and
+//! counted as skipped. One pass of the virtual machine's checks comes last.
 
 use crate::place::Place;
 use crate::{programs, step, vm};

@@ -158,6 +158,52 @@ fn a_program_without_network_reaches_nobody_and_with_tcp_its_ports_only() {
 }
 
 #[test]
+fn a_program_talks_to_itself_over_a_loopback_of_its_own() {
+    let mut supervisor = command();
+    // Nobody listens: that is another answer than that there is no network.
+    let script = "command -v bash > /dev/null || echo refused without bash; \
+                  bash -c 'echo > /dev/tcp/127.0.0.1/9'; cut -d: -f1 /proc/net/dev";
+    let said = said(&mut supervisor, 1, script).to_lowercase();
+    assert!(said.contains("refused"), "{said}");
+    let interfaces: Vec<_> = said.lines().skip_while(|line| !line.contains(" face")).collect();
+    assert!(!interfaces.iter().any(|line| line.trim().starts_with("eth")), "{said}");
+}
+
+#[test]
+fn a_type_may_be_given_devices() {
+    const DEVICE: &str = "/dev/tty";
+    let script = format!("[ -c {DEVICE} ] && echo there; ls /dev");
+    let mut supervisor = command();
+    assert!(!said(&mut supervisor, 1, &script).contains("there"));
+    let mut supervisor = Supervisor::lacking("", "command", |settings| {
+        settings.devices = vec![DEVICE.to_owned()];
+    });
+    assert!(said(&mut supervisor, 1, &script).contains("there"));
+    let mut supervisor = Supervisor::lacking("", "command", |settings| {
+        settings.devices = vec!["/dev/no-such-device".to_owned()];
+    });
+    supervisor.assign(1, r#"{"argv":["true"]}"#);
+    let failure = supervisor.failed(1);
+    assert_eq!((failure.cause, failure.permanent), (Cause::FailedStart, true));
+    assert!(failure.message.contains("/dev/no-such-device"), "{}", failure.message);
+}
+
+#[test]
+fn the_kernels_folders_are_no_folders_of_a_payload() {
+    let mut supervisor = command();
+    for (job, (field, path)) in
+        (1..).zip([("read", "/proc"), ("write", "/sys"), ("read", "/dev/null"), ("cwd", "/proc/1")])
+    {
+        let value =
+            if field == "cwd" { serde_json::json!(path) } else { serde_json::json!([path]) };
+        supervisor.assign(job, &serde_json::json!({"argv": ["true"], field: value}).to_string());
+        let failure = supervisor.failed(job);
+        assert_eq!((failure.cause, failure.permanent), (Cause::Payload, true));
+        assert!(failure.message.contains(field) && failure.message.contains("the kernel's"));
+    }
+}
+
+#[test]
 fn a_payload_may_name_its_folders_by_links() {
     let mut supervisor = command();
     let real = supervisor.path("real");

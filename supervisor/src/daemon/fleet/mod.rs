@@ -1,6 +1,6 @@
 //! The worker processes: spawned, recognised when they connect, heard ([`hear`]), seen gone
-//! ([`dying`]), held in control groups ([`slots`]); and taken over from a supervisor before us
-//! ([`recovery`], [`takeover`]), by what it put on record ([`record`]) and what its workers wrote down
+//! ([`dying`]), held in control groups ([`slots`]); and taken over ([`takeover`]) from a supervisor
+//! before us ([`recovery`]), by what it put on record ([`record`]) and what its workers wrote down
 //! ([`outcomes`]).
 
 mod age;

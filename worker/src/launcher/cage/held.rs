@@ -3,7 +3,7 @@
 use super::Refusal;
 use super::order::CageOrder;
 use crate::launcher::Step;
-use shiftboss_protocol::confine::{InForce, Network, Wall};
+use shiftboss_protocol::confine::{InForce, Wall};
 use std::io;
 
 /// What the owner of a host can do about a wall that is missing.
@@ -19,7 +19,9 @@ const fn remedy(wall: Wall) -> &'static str {
              mount; in a systemd unit RestrictNamespaces must be unset"
         }
         Wall::NetNs => "allow network namespaces, or set network = \"host\" for the type",
-        Wall::Landlock(_) => "boot a kernel from 5.13 on with landlock in its lsm= list",
+        Wall::Landlock(_) => {
+            "boot a kernel from 5.13 on (for TCP ports from 6.7 on) with landlock in its lsm= list"
+        }
         Wall::Seccomp | Wall::NoNewPrivs => "use a kernel with CONFIG_SECCOMP_FILTER",
         Wall::Cgroup => "delegate a cgroup v2 tree to the supervisor (Delegate=yes)",
         Wall::Rlimits => "raise the hard limits of the supervisor",
@@ -76,9 +78,9 @@ impl Held {
         self.holds.push(Wall::Landlock(abi));
     }
 
-    /// Whether Landlock bounds the ports of TCP: from its fourth version on.
-    fn bounds_ports(&self) -> bool {
-        self.holds.iter().any(|wall| *wall >= Wall::Landlock(4) && *wall < Wall::Seccomp)
+    /// A part of a wall is missing.
+    pub(super) fn lack(&mut self, wall: Wall, reason: String) {
+        self.missing.push((wall, reason));
     }
 
     /// Under `require`, refuses a cage that is not whole.
@@ -86,17 +88,8 @@ impl Held {
         if !order.is_required {
             return Ok(());
         }
-        let reason = match self.missing.first() {
-            Some((wall, reason)) => {
-                format!("this host cannot give {wall} ({reason}); {}", remedy(*wall))
-            }
-            None if matches!(order.network, Network::Tcp(_)) && !self.bounds_ports() => {
-                "this host cannot bound TCP ports (that needs a kernel from 6.7 on with \
-                 Landlock); set network = \"none\" or \"host\" for the type"
-                    .to_owned()
-            }
-            None => return Ok(()),
-        };
+        let Some((wall, reason)) = self.missing.first() else { return Ok(()) };
+        let reason = format!("this host cannot give {wall} ({reason}); {}", remedy(*wall));
         Err(Refusal { step: Step::Confinement, error: io::Error::other(reason) })
     }
 
@@ -143,10 +136,9 @@ mod tests {
         let mut whole = Held::default();
         whole.note_landlock(3);
         assert!(whole.settle(&order).is_ok());
-        order.network = Network::Tcp(vec![443]);
-        assert!(whole.settle(&order).is_err());
-        whole.note_landlock(4);
-        assert!(whole.settle(&order).is_ok());
+        whole.lack(Wall::Landlock(4), "TCP ports are not bounded".to_owned());
+        let refusal = whole.settle(&order).expect_err("ports are not bounded");
+        assert!(refusal.error.to_string().contains("from 6.7 on"));
         order.is_required = false;
         assert!(held(&[]).settle(&order).is_ok());
     }

@@ -15,6 +15,9 @@ use std::io;
 /// The newest rules that this program knows. Of those the kernel enforces what it knows.
 const NEWEST: ABI = ABI::V10;
 
+/// The first rules that bound the ports of TCP.
+const PORTS_SINCE: u32 = 4;
+
 /// `LANDLOCK_CREATE_RULESET_VERSION`.
 const ASK_VERSION: libc::c_ulong = 1;
 
@@ -48,6 +51,9 @@ pub(super) fn prepare(
     })?;
     let abi = version().unwrap_or(0).min(NEWEST as u32);
     held.note_landlock(u8::try_from(abi).unwrap_or(u8::MAX));
+    if has_ports && abi < PORTS_SINCE {
+        held.lack(Wall::Landlock(4), "this kernel's does not bound TCP ports".to_owned());
+    }
     Some(rules)
 }
 

@@ -98,10 +98,11 @@ fn build<'a>(
     for (source, copy) in shown {
         show(&root, source, copy)?;
     }
-    if has_own_pids {
-        // While the old /proc is there: the kernel lets nobody mount a new one who does not see
-        // a whole one. A container's is not whole: then there is none.
-        let _ = mount_proc(&root);
+    // While the old /proc is there: the kernel lets nobody mount a new one who does not see
+    // a whole one. A container's is not whole: then there is none.
+    if has_own_pids && mount_proc(&root).is_err() {
+        // Nor is there half of one, in which something could not be hidden or be written.
+        let _ = unmount("proc", UnmountFlags::DETACH);
     }
     set_attributes(root.as_fd(), READ_ONLY, Depth::This)?;
     Ok(root)
