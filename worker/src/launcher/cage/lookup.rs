@@ -112,8 +112,9 @@ mod tests {
         let inode = dir.join("a/b/film").metadata().expect("it was written").ino();
         let resolve = ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
         let none = Mode::empty();
-        let ways: [&dyn Fn(&Path) -> Result<OwnedFd>; 2] =
-            [&|path| openat2(CWD, path, PATH, none, resolve), &|path| walk(CWD, path, PATH, none)];
+        let directly = |path: &Path| openat2(CWD, path, PATH, none, resolve);
+        let on_foot = |path: &Path| walk(CWD, path, PATH, none);
+        let ways: [&dyn Fn(&Path) -> _; 2] = [&directly, &on_foot];
         for way in ways {
             let opened = way(&dir.join("a/b/film")).expect("it holds no link");
             assert_eq!(fstat(&opened).expect("it is open").st_ino, inode);
