@@ -112,7 +112,8 @@ mod tests {
         let inode = dir.join("a/b/film").metadata().expect("it was written").ino();
         let resolve = ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
         let none = Mode::empty();
-        let ways: [&dyn Fn(&Path) -> Result<OwnedFd>; 2] =
+        type Way<'a> = &'a dyn Fn(&Path) -> Result<OwnedFd>;
+        let ways: [Way<'_>; 2] =
             [&|path| openat2(CWD, path, PATH, none, resolve), &|path| walk(CWD, path, PATH, none)];
         for way in ways {
             let opened = way(&dir.join("a/b/film")).expect("it holds no link");
