@@ -2,7 +2,7 @@
 //! a supervisor that runs; and without a cage it finds the holes that it is there to find.
 
 use serde_json::Value;
-use shiftboss_tests::{Stage, built, has_program, is_root, skip};
+use shiftboss_tests::{Stage, built, has_failpoints, has_program, is_root, skip};
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::Path;
@@ -115,6 +115,46 @@ fn nothing_gets_out_of_the_cage_of_a_supervisor_that_runs() {
     ));
     let mut command = stage.shiftboss(&["selftest", "--live", "--type", "command", "--json"]);
     assert_denied(&command.output().expect("it can be started"), &["command"]);
+}
+
+/// Runs the self-test where parts of the cage are made to be missing; `None` (and a skip) where
+/// that cannot be.
+fn lacking(test: &str, words: &str) -> Option<Vec<Value>> {
+    if !has_failpoints(test) || !has_namespaces(test) {
+        return None;
+    }
+    let stage = Stage::dark("");
+    let mut command = stage.shiftboss(&["selftest", "--type", "command", "--json"]);
+    let output = command.env("SHIFTBOSS_TEST_LACK", words).output().expect("it can be started");
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    Some(rows(&output))
+}
+
+const NAMESPACES: &str = "user-ns,mount-ns,pid-ns,ipc-ns,uts-ns,cgroup-ns,net-ns";
+
+#[test]
+fn landlock_and_seccomp_alone_leave_only_the_modes_of_own_files() {
+    let test = "landlock_and_seccomp_alone_leave_only_the_modes_of_own_files";
+    let Some(rows) = lacking(test, NAMESPACES) else { return };
+    let through = with_verdict(&rows, "got-through");
+    // Landlock has no right for the mode, the owner and the times of a file.
+    let known = ["chmod-own-input", "write-program"];
+    let new: Vec<_> =
+        through.iter().filter(|row| !known.iter().any(|it| row["attempt"] == *it)).collect();
+    assert!(new.is_empty(), "{new:#?}");
+    assert!(with_verdict(&rows, "not-tried").is_empty(), "{rows:#?}");
+}
+
+#[test]
+fn a_missing_wall_shows() {
+    let test = "a_missing_wall_shows";
+    let words = format!("{NAMESPACES},landlock,seccomp,no-new-privs");
+    for (words, least, one) in [(&*words, 80, "read-other-input"), ("seccomp", 10, "make-setuid")] {
+        let Some(rows) = lacking(test, words) else { return };
+        let through = with_verdict(&rows, "got-through");
+        assert!(through.len() >= least, "without {words}: {through:#?}");
+        assert!(through.iter().any(|row| row["attempt"] == one), "without {words}: {through:#?}");
+    }
 }
 
 #[test]

@@ -2,7 +2,7 @@
 //! headers that lie. They end as failed jobs, with the worker alive, nothing read and nothing sent.
 
 use serde_json::{Value, json};
-use shiftboss_tests::{Stage, has_program, skip, wait_for};
+use shiftboss_tests::{Stage, has_failpoints, has_program, skip, wait_for};
 use std::fs;
 use std::io::ErrorKind;
 use std::net::TcpListener;
@@ -24,11 +24,20 @@ struct Scene {
 
 impl Scene {
     fn new(test: &str) -> Option<Self> {
+        Self::lacking(test, "")
+    }
+
+    /// A scene whose cages lack these walls.
+    fn lacking(test: &str, walls: &str) -> Option<Self> {
         if !has_program("ffmpeg") {
             skip(test, "there is no ffmpeg");
             return None;
         }
-        let stage = Stage::new(CONFIG);
+        let mut stage = Stage::dark(CONFIG);
+        match walls {
+            "" => stage.start(),
+            walls => stage.start_with(&[("SHIFTBOSS_TEST_LACK", walls)]),
+        }
         for folder in ["in", "bait"] {
             fs::create_dir(stage.path(folder)).expect("the folder is ours");
         }
@@ -171,15 +180,13 @@ fn references(scene: &Scene) -> Vec<(&'static str, String)> {
     ]
 }
 
-#[test]
-fn what_leads_to_other_files_or_the_network_is_no_film() {
-    let test = "what_leads_to_other_files_or_the_network_is_no_film";
-    let Some(scene) = Scene::new(test) else { return };
+/// Each of them ends as a failed job that names it.
+fn assert_no_films(scene: &Scene) {
     // What the bait itself would give: the references below name a film that could be encoded.
     let good = scene.submit(&scene.bait("film.mp4"));
     scene.stage.wait_for_state(good, "succeeded");
     fs::remove_dir_all(scene.stage.path("out")).expect("the outputs are there");
-    let jobs: Vec<_> = references(&scene)
+    let jobs: Vec<_> = references(scene)
         .into_iter()
         .map(|(name, text)| {
             let input = scene.write(name, text);
@@ -195,6 +202,24 @@ fn what_leads_to_other_files_or_the_network_is_no_film() {
     let made: Vec<_> = fs::read_dir(scene.stage.path("out")).expect("it is there").collect();
     assert!(made.is_empty(), "{made:?}");
     scene.assert_unharmed("references");
+}
+
+#[test]
+fn what_leads_to_other_files_or_the_network_is_no_film() {
+    let test = "what_leads_to_other_files_or_the_network_is_no_film";
+    let Some(scene) = Scene::new(test) else { return };
+    assert_no_films(&scene);
+}
+
+#[test]
+fn what_leads_elsewhere_is_no_film_where_no_cage_can_be_had() {
+    let test = "what_leads_elsewhere_is_no_film_where_no_cage_can_be_had";
+    if !has_failpoints(test) {
+        return;
+    }
+    let walls = "user-ns,mount-ns,pid-ns,ipc-ns,uts-ns,cgroup-ns,net-ns,landlock,seccomp";
+    let Some(scene) = Scene::lacking(test, walls) else { return };
+    assert_no_films(&scene);
 }
 
 #[test]
@@ -255,7 +280,7 @@ fn damaged_headers_end_their_job_and_not_their_worker() {
     ] {
         let whole = scene.make(&format!("in/whole.{container}"), codec);
         let whole = fs::read(whole).expect("it was made");
-        for seed in 1..=3_u64 {
+        for seed in 1..=2_u64 {
             let film = scene.write(&format!("fuzz-{seed}.{container}"), fuzzed(&whole, seed));
             jobs.push((film.clone(), scene.submit(&film.display().to_string())));
         }

@@ -4,6 +4,9 @@
 //! `SHIFTBOSS_TEST_FAILPOINT=NAME[:N]` makes the process kill itself with SIGKILL when it
 //! reaches the place of that name for the Nth time (1 when left out).
 
+/// The variable of [`is_lacking`].
+pub const LACK_VARIABLE: &str = "SHIFTBOSS_TEST_LACK";
+
 /// The variable that tells a worker what [`is_lacking`].
 pub const WORKER_LACK_VARIABLE: &str = "SHIFTBOSS_TEST_CAGE_LACKS";
 
@@ -94,7 +97,7 @@ pub fn is_lacking(word: &str) -> bool {
 #[cfg(debug_assertions)]
 #[must_use]
 pub fn lacking() -> Option<String> {
-    std::env::var(armed::LACK_VARIABLE).ok()
+    std::env::var(LACK_VARIABLE).ok()
 }
 
 /// False: this is no debug build.
@@ -119,8 +122,6 @@ mod armed {
     use rustix::process::{Signal, getpid, kill_process};
     use std::sync::OnceLock;
     use std::sync::atomic::{AtomicU32, Ordering};
-
-    pub(super) const LACK_VARIABLE: &str = "SHIFTBOSS_TEST_LACK";
 
     const VARIABLE: &str = "SHIFTBOSS_TEST_FAILPOINT";
 

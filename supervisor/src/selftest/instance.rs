@@ -6,7 +6,8 @@ use super::plan::Victim;
 use super::stand_in;
 use super::world::World;
 use crate::config::{Config, LoadOptions, toml_text};
-use crate::os::ladder;
+use crate::os::{failpoint, ladder};
+use crate::policy::settings::require::Piece;
 use serde_json::{Value, json};
 use std::fmt::Write as _;
 use std::io;
@@ -95,6 +96,7 @@ impl Instance {
         let mut command = Command::new(&self.program);
         if self.child.is_some() || self.file.is_some() {
             command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
+            command.envs(failpoint::lacking().map(|words| (failpoint::LACK_VARIABLE, words)));
         }
         if let Some(file) = &self.file {
             command.arg("--config").arg(file);
@@ -257,8 +259,9 @@ fn private_text(loaded: &Config, world: &World) -> String {
     let _ = writeln!(text, "ffprobe = {}", quoted(&world.path("tools").join(stand_in::FFPROBE)));
     let _ = writeln!(text, "[log]\nattempt_max = \"1MiB\"\n[poll]\nstagger_max = \"0s\"");
     // Called while this process has one thread, as it must: it tries things out in children.
-    let has_controllers =
-        ladder::probe().iter().any(|rung| rung.name.contains("controllers") && rung.offered);
+    let rungs = ladder::probe();
+    let has = |piece: Piece| rungs.iter().any(|rung| rung.piece == piece && rung.offered);
+    let has_controllers = has(Piece::Memory) && has(Piece::Pids);
     for (name, job_type) in &loaded.types {
         if !matches!(job_type.workload.as_str(), "command" | "encode") || job_type.worker.is_some()
         {

@@ -72,8 +72,10 @@ pub(crate) fn put_on(order: &CageOrder, held: &mut Held) -> Result<Walls, Refusa
     // Made here, where the descriptors are; put on by the program's process, so that pid 1
     // stays outside of its domain: a program cannot signal or trace what is outside.
     let rules = landlock::prepare(order, &sources, has_root, held);
+    let (has_ipc, has_pids) = (held.has(Wall::IpcNs), held.has(Wall::PidNs));
     let filter = held.put_value(Wall::Seccomp, || {
-        seccomp::is_available().map(|()| Filter::new(&order.network, has_root, has_net))
+        let filter = || Filter::new(&order.network, has_root, has_net).without(has_ipc, has_pids);
+        seccomp::is_available().map(|()| filter())
     });
     Ok(Walls { rules, filter })
 }

@@ -4,7 +4,13 @@
 //! and not by a crate: one program gives several answers (a call that looks absent makes a
 //! library take another way, an error would end it) and looks at ranges of call numbers.
 
+mod instruction;
+
 use super::order::CageOrder;
+use instruction::{
+    ahead, and, answer, any_bit, any_of, distance, jump, load, none_of, on_call, unless_among,
+    unless_bit,
+};
 use shiftboss_protocol::confine::Network;
 use std::io;
 
@@ -168,6 +174,23 @@ const OTHER_PROGRAMS: &[libc::c_long] = &[
     libc::SYS_vfork,
 ];
 
+/// Objects that have no place in the file system, for programs that share the host's.
+const SHARED_MEMORY: &[libc::c_long] =
+    &[libc::SYS_shmget, libc::SYS_msgget, libc::SYS_semget, libc::SYS_mq_open];
+
+/// Calls that name another process by its number, and where it stands; 0 is the caller. They are
+/// harmless where the numbers are the job's own.
+const PROCESS_CALLS: &[(libc::c_long, u32)] = &[
+    (libc::SYS_prlimit64, 0),
+    (libc::SYS_sched_getaffinity, 0),
+    (libc::SYS_sched_setaffinity, 0),
+    (libc::SYS_sched_setattr, 0),
+    (libc::SYS_sched_setparam, 0),
+    (libc::SYS_sched_setscheduler, 0),
+    (libc::SYS_setpriority, 1),
+    (libc::SYS_ioprio_set, 1),
+];
+
 /// `prctl` of a process's own name, memory names and further walls, and questions.
 const PRCTL: [u32; 7] = [
     libc::PR_SET_NAME.cast_unsigned(),
@@ -255,6 +278,21 @@ impl Filter {
         add_sockets(&mut code, network, has_root, has_net);
         code.push(answer(ALLOW));
         Self(code)
+    }
+
+    /// Shuts also what the namespaces that are missing would have kept to the job itself.
+    pub(super) fn without(mut self, has_ipc: bool, has_pids: bool) -> Self {
+        let mut code = Vec::new();
+        for number in SHARED_MEMORY.iter().filter(|_| !has_ipc) {
+            on_call(&mut code, *number, vec![answer(REFUSED)]);
+        }
+        for (number, process) in PROCESS_CALLS.iter().filter(|_| !has_pids) {
+            on_call(&mut code, *number, none_of(*process, &[0], REFUSED));
+        }
+        // Jumps are relative: what stands behind may move.
+        let place = begin().len();
+        self.0.splice(place..place, code);
+        self
     }
 
     /// The filter for a process that starts no program: `calls`, the harmless forms of some
@@ -403,84 +441,6 @@ fn only_tcp(families: &[u32]) -> Vec<libc::sock_filter> {
     body.push(ahead(rest.len()));
     body.extend(rest);
     body
-}
-
-/// `body` for this call: it answers, or ends and leaves anything in the accumulator.
-fn on_call(
-    code: &mut Vec<libc::sock_filter>,
-    number: libc::c_long,
-    mut body: Vec<libc::sock_filter>,
-) {
-    body.push(load(AT_NUMBER));
-    let number = u32::try_from(number).expect("the number of a call is small");
-    code.push(unless_equal(number, body.len()));
-    code.extend(body);
-}
-
-fn any_bit(argument: u32, bits: u32, then: u32) -> Vec<libc::sock_filter> {
-    vec![load(at_argument(argument)), jump(libc::BPF_JSET, bits, 0, 1), answer(then)]
-}
-
-fn any_of(argument: u32, values: &[u32], then: u32) -> Vec<libc::sock_filter> {
-    let mut body = vec![load(at_argument(argument))];
-    for value in values {
-        body.extend([unless_equal(*value, 1), answer(then)]);
-    }
-    body
-}
-
-fn none_of(argument: u32, values: &[u32], then: u32) -> Vec<libc::sock_filter> {
-    let mut body = vec![load(at_argument(argument))];
-    body.extend(unless_among(values, then));
-    body
-}
-
-/// Answers `then` unless the accumulator is one of `values`.
-fn unless_among(values: &[u32], then: u32) -> Vec<libc::sock_filter> {
-    let mut body: Vec<_> = (0..values.len())
-        .map(|at| jump(libc::BPF_JEQ, values[at], distance(values.len() - at), 0))
-        .collect();
-    body.push(answer(then));
-    body
-}
-
-fn distance(instructions: usize) -> u8 {
-    u8::try_from(instructions).expect("no rule is that long")
-}
-
-fn load(offset: u32) -> libc::sock_filter {
-    instruction(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, offset)
-}
-
-fn and(mask: u32) -> libc::sock_filter {
-    instruction(libc::BPF_ALU | libc::BPF_AND | libc::BPF_K, 0, 0, mask)
-}
-
-/// Skips `instructions` unless the accumulator is `value`.
-fn unless_equal(value: u32, instructions: usize) -> libc::sock_filter {
-    jump(libc::BPF_JEQ, value, 0, distance(instructions))
-}
-
-/// Skips the next instruction when one of `bits` is set.
-fn unless_bit(bits: u32) -> libc::sock_filter {
-    jump(libc::BPF_JSET, bits, 1, 0)
-}
-
-fn jump(test: u32, value: u32, then: u8, or_else: u8) -> libc::sock_filter {
-    instruction(libc::BPF_JMP | test | libc::BPF_K, then, or_else, value)
-}
-
-fn ahead(instructions: usize) -> libc::sock_filter {
-    instruction(libc::BPF_JMP | libc::BPF_JA, 0, 0, u32::from(distance(instructions)))
-}
-
-fn answer(value: u32) -> libc::sock_filter {
-    instruction(libc::BPF_RET | libc::BPF_K, 0, 0, value)
-}
-
-fn instruction(code: u32, jt: u8, jf: u8, k: u32) -> libc::sock_filter {
-    let code = u16::try_from(code).expect("instruction codes have 16 bits");
-    libc::sock_filter { code, jt, jf, k }
 }
 
 #[cfg(test)]

@@ -73,6 +73,28 @@ fn doors_out_of_the_cage_are_shut() {
 }
 
 #[test]
+fn what_a_missing_namespace_would_keep_apart_is_shut() {
+    let shared = closed().without(false, false);
+    let apart = closed().without(true, true);
+    for number in SHARED_MEMORY {
+        assert_eq!(ask(&shared, *number, &[7, 0, 0]), REFUSED, "{number}");
+        assert_eq!(ask(&apart, *number, &[7, 0, 0]), ALLOW, "{number}");
+    }
+    for (number, process) in PROCESS_CALLS {
+        let own = [0; 4];
+        let mut other = own;
+        other[*process as usize] = 812;
+        assert_eq!(ask(&shared, *number, &other), REFUSED, "{number}");
+        assert_eq!(ask(&shared, *number, &own), ALLOW, "{number}");
+        assert_eq!(ask(&apart, *number, &other), ALLOW, "{number}");
+    }
+    // The rules behind them are where they were.
+    assert_eq!(ask(&shared, libc::SYS_mount, &[0; 6]), REFUSED);
+    assert_eq!(run(&shared, 0x4000_0003, 1, &[]), KILL);
+    assert_eq!(socket(&shared, libc::AF_NETLINK, libc::SOCK_RAW, 0), NO_FAMILY);
+}
+
+#[test]
 fn no_file_hands_its_owner_to_others() {
     let filter = closed();
     let (at, create) = (i64::from(libc::AT_FDCWD), i64::from(libc::O_CREAT | libc::O_WRONLY));
