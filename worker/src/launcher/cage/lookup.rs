@@ -101,6 +101,8 @@ mod tests {
 
     const PATH: OFlags = OFlags::PATH.union(OFlags::CLOEXEC);
 
+    type Way<'a> = &'a dyn Fn(&Path) -> Result<OwnedFd>;
+
     #[test]
     fn both_ways_open_the_same_and_refuse_links_and_what_lies_above() {
         let dir = tempfile::tempdir().expect("a folder can be made");
@@ -112,7 +114,6 @@ mod tests {
         let inode = dir.join("a/b/film").metadata().expect("it was written").ino();
         let resolve = ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
         let none = Mode::empty();
-        type Way<'a> = &'a dyn Fn(&Path) -> Result<OwnedFd>;
         let ways: [Way<'_>; 2] =
             [&|path| openat2(CWD, path, PATH, none, resolve), &|path| walk(CWD, path, PATH, none)];
         for way in ways {
