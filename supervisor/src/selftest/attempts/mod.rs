@@ -18,7 +18,9 @@ pub(super) use writing::traces;
 
 use super::plan::Plan;
 use super::verdict::{Denial, Outcome};
+use std::fs::File;
 use std::io;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 
 /// What an attempt knows.
 pub(super) struct Scene {
@@ -93,6 +95,12 @@ fn may_succeed<T>(result: io::Result<T>) -> Outcome {
         Ok(_) => Outcome::Done("it succeeded inside".to_owned()),
         Err(error) => errno(&error),
     }
+}
+
+/// Whether a file is the null device, which the cage lays over what it cannot take away.
+fn is_null(file: &File) -> bool {
+    const NULL: u64 = libc::makedev(1, 3);
+    file.metadata().is_ok_and(|it| it.file_type().is_char_device() && it.rdev() == NULL)
 }
 
 fn errno(error: &io::Error) -> Outcome {

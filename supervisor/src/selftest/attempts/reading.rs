@@ -2,7 +2,7 @@
 //! what /proc says about other processes.
 
 use super::super::plan::Victim;
-use super::{Attempt, HIDDEN, Scene, attempt, errno};
+use super::{Attempt, HIDDEN, Scene, attempt, errno, is_null};
 use crate::selftest::verdict::{Denial, Outcome};
 use std::fs::File;
 use std::io::Read;
@@ -140,6 +140,7 @@ fn read(path: impl AsRef<Path>) -> Outcome {
 
 fn open(path: impl AsRef<Path>) -> Outcome {
     match File::open(path) {
+        Ok(file) if is_null(&file) => Outcome::Held("the null device lies there".to_owned()),
         Ok(_) => Outcome::Got("it could be opened".to_owned()),
         Err(error) => errno(&error),
     }

@@ -2,7 +2,7 @@
 //! so that the host finds it wherever it appears; what exists is opened for writing, and left.
 
 use super::super::kernel::{Arg, call};
-use super::{Attempt, FORBIDDEN, Scene, attempt, errno, may_succeed, must_fail};
+use super::{Attempt, FORBIDDEN, Scene, attempt, errno, is_null, may_succeed, must_fail};
 use crate::selftest::plan::Plan;
 use crate::selftest::verdict::{Denial, Outcome};
 use std::ffi::CString;
@@ -255,7 +255,10 @@ fn create(scene: &Scene, folder: &Path) -> Outcome {
 
 /// Opens and leaves: nothing is written, also where it could be.
 fn open_to_write(path: &Path) -> Outcome {
-    must_fail(fs::OpenOptions::new().append(true).open(path))
+    match fs::OpenOptions::new().append(true).open(path) {
+        Ok(file) if is_null(&file) => Outcome::Held("the null device lies there".to_owned()),
+        opened => must_fail(opened),
+    }
 }
 
 fn hard_link(from: &Path) -> Outcome {
