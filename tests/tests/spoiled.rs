@@ -69,7 +69,7 @@ fn records_of_another_boot_are_not_believed() {
 #[test]
 fn a_worker_without_its_lock_file_is_not_taken_over() {
     let (stage, job) = orphaned();
-    let mut locks = files(&stage, "run/main/w");
+    let mut locks = files(&stage, "run/main/locks");
     locks.retain(|path| path.extension().is_some_and(|end| end == "lock"));
     assert_eq!(locks.len(), 1);
     fs::remove_file(&locks[0]).expect("the folder is ours");
@@ -79,7 +79,7 @@ fn a_worker_without_its_lock_file_is_not_taken_over() {
 #[test]
 fn lock_files_that_are_cut_are_locks_still() {
     let (mut stage, job) = orphaned();
-    let mut locks = files(&stage, "run/main/w");
+    let mut locks = files(&stage, "run/main/locks");
     locks.retain(|path| path.extension().is_some_and(|end| end == "lock"));
     locks.push(stage.path("jobs.db.main.lock"));
     for path in locks {

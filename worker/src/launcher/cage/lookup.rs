@@ -101,6 +101,8 @@ mod tests {
 
     const PATH: OFlags = OFlags::PATH.union(OFlags::CLOEXEC);
 
+    type Way<'a> = &'a dyn Fn(&Path) -> Result<OwnedFd>;
+
     #[test]
     fn both_ways_open_the_same_and_refuse_links_and_what_lies_above() {
         let dir = tempfile::tempdir().expect("a folder can be made");
@@ -112,9 +114,8 @@ mod tests {
         let inode = dir.join("a/b/film").metadata().expect("it was written").ino();
         let resolve = ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
         let none = Mode::empty();
-        let directly = |path: &Path| openat2(CWD, path, PATH, none, resolve);
-        let on_foot = |path: &Path| walk(CWD, path, PATH, none);
-        let ways: [&dyn Fn(&Path) -> _; 2] = [&directly, &on_foot];
+        let ways: [Way<'_>; 2] =
+            [&|path| openat2(CWD, path, PATH, none, resolve), &|path| walk(CWD, path, PATH, none)];
         for way in ways {
             let opened = way(&dir.join("a/b/film")).expect("it holds no link");
             assert_eq!(fstat(&opened).expect("it is open").st_ino, inode);
