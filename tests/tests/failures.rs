@@ -47,7 +47,7 @@ fn an_error_is_tried_again_after_a_delay_and_then_given_up() {
 #[test]
 fn a_database_locked_by_another_program_loses_no_outcome() {
     let stage = Stage::new("");
-    let flag = stage.path("ended");
+    let flag = stage.file("ended");
     let job = stage.shell(&format!("sleep 0.3; touch {}", flag.display()));
     stage.wait_for_state(job, "running");
     let lock = stage.database();

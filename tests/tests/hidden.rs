@@ -41,7 +41,7 @@ fn start_hidden(stage: &mut Stage) {
 
 /// A script that writes down each start, waits until `go` exists, and writes down its end.
 fn running(stage: &Stage) -> (i64, i32) {
-    let dir = stage.path("").display().to_string();
+    let dir = stage.file("").display().to_string();
     let job = stage.shell(&format!(
         "cd {dir}; echo start $SHIFTBOSS_ATTEMPT >> journal; \
          while [ ! -e go ]; do sleep 0.02; done; echo end $SHIFTBOSS_ATTEMPT >> journal"
@@ -51,7 +51,7 @@ fn running(stage: &Stage) -> (i64, i32) {
 }
 
 fn journal(stage: &Stage) -> String {
-    std::fs::read_to_string(stage.path("journal")).unwrap_or_default()
+    std::fs::read_to_string(stage.file("journal")).unwrap_or_default()
 }
 
 fn kill_supervisor(stage: &mut Stage) {
@@ -74,7 +74,7 @@ fn a_worker_that_proc_does_not_show_is_taken_over() {
     kill_supervisor(&mut stage);
     start_hidden(&mut stage);
     wait_until("the worker is back", || stage.log().contains("worker 1 is back"));
-    std::fs::write(stage.path("go"), "").expect("the folder is ours");
+    std::fs::write(stage.file("go"), "").expect("the folder is ours");
     let done = stage.wait_for_state(job, "succeeded");
     assert_eq!((done.attempt, done.crash_count), (1, 0));
     assert_eq!(stage.attempts(job)[0].pid, worker);
@@ -100,7 +100,7 @@ fn a_job_whose_launcher_proc_does_not_show_waits_for_its_end() {
     assert_eq!((waits.state.as_str(), waits.attempt), ("running", 1));
     signal(launcher, Signal::SIGCONT);
     wait_until("the next attempt runs", || journal(&stage) == "start 1\nstart 2\n");
-    std::fs::write(stage.path("go"), "").expect("the folder is ours");
+    std::fs::write(stage.file("go"), "").expect("the folder is ours");
     stage.wait_for_state(job, "succeeded");
     assert_eq!(journal(&stage), "start 1\nstart 2\nend 2\n");
 }
@@ -139,6 +139,6 @@ fn a_job_whose_worker_holds_its_lock_out_of_reach_waits_for_its_end() {
     signal(worker, Signal::SIGKILL);
     wait_until("the next attempt runs", || journal(&stage) == "start 1\nstart 2\n");
     assert_eq!(refusals(), 1, "said once, not with every try");
-    std::fs::write(stage.path("go"), "").expect("the folder is ours");
+    std::fs::write(stage.file("go"), "").expect("the folder is ours");
     stage.wait_for_state(job, "succeeded");
 }

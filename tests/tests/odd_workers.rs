@@ -1,6 +1,6 @@
 //! Worker programs that do not start, do not speak, or lie: they end, and nothing else does.
 
-use shiftboss_tests::{Stage, built, wait_until};
+use shiftboss_tests::{Stage, built, skip, wait_until};
 use std::os::unix::fs::PermissionsExt;
 
 fn odd(kind: &str) -> Stage {
@@ -110,4 +110,22 @@ fn the_control_socket_answers_no_worker_and_nothing_that_one_has_started() {
     told(&stage, "a client was refused");
     assert!(stage.json(&["status", "--json"])["instance"].is_string());
     assert!(stage.job(id).is_some());
+}
+
+#[test]
+fn a_worker_that_is_not_confined_gets_no_job_of_a_type_that_requires_it() {
+    let worker = built("odd-worker");
+    let mut stage = Stage::dark(&format!(
+        "[types.liar]\nworker = {worker:?}\nworkload = \"odd\"\nconfine = \"require\"\n\
+         restart = {{ base = \"1ms\", max = \"1h\", burst = 3 }}"
+    ));
+    let check = stage.run(&["config", "check"]);
+    if !check.status.success() {
+        let why = String::from_utf8_lossy(&check.stderr).into_owned();
+        return skip("a_worker_that_is_not_confined_gets_no_job", &why);
+    }
+    stage.start();
+    let id = stage.insert("liar", "{}");
+    told(&stage, "its type requires confinement, and it says that it is confined by");
+    assert_eq!(stage.job(id).expect("it is there").attempt, 0, "nothing was given to it");
 }

@@ -1,7 +1,7 @@
 //! What workers say: who they are when they connect, and everything after that.
 
 use super::record;
-use crate::config::Size;
+use crate::config::{Confine, Size};
 use crate::daemon::{Daemon, start};
 use crate::link::worker::{ConnectionId, FromWorker, Outbox};
 use crate::os::failpoint::{self, Place};
@@ -10,6 +10,7 @@ use crate::policy::claim::WorkerId;
 use crate::policy::event::Event;
 use crate::store::op::Op;
 use shiftboss_protocol::PROTOCOL_VERSION;
+use shiftboss_protocol::confine::{InForce, Wall};
 use shiftboss_protocol::job::{Attempt, JobId};
 use shiftboss_protocol::message::{
     Hello, LogLevel, Receipt, ReceiptOf, Settings, SupervisorMessage, Welcome, WorkerMessage,
@@ -179,6 +180,14 @@ impl Daemon {
                 let reason = "it broke the protocol: a second Hello".to_owned();
                 self.handle(Event::WorkerBroken { worker, reason });
             }
+            WorkerMessage::Ready(ready) if self.is_too_free(worker, &ready.confinement) => {
+                let reason = format!(
+                    "its type requires confinement, and it says that it is confined by {}: build \
+                     it with this version's worker library, or write confine = \"best-effort\"",
+                    ready.confinement
+                );
+                self.handle(Event::WorkerBroken { worker, reason });
+            }
             WorkerMessage::Ready(ready) => {
                 let abilities = ready.abilities.join(", ");
                 tracing::info!(worker = worker.0, abilities, "worker {worker} is ready");
@@ -241,6 +250,14 @@ impl Daemon {
         bounds.map_or_else(|| said.to_owned(), |bounds| bounds.confinement(said))
     }
 
+    /// Whether a worker of a type that requires confinement has not put it on, by its own words:
+    /// another library, or none, may know nothing of it.
+    fn is_too_free(&self, worker: WorkerId, said: &str) -> bool {
+        let one = self.fleet.processes.get(&worker);
+        let job_type = one.and_then(|one| self.config.types.get(&one.job_type));
+        job_type.is_some_and(|one| one.confine == Confine::Require) && !is_confined(said)
+    }
+
     /// Whether the worker may still say something of this attempt.
     fn is_running(&self, worker: WorkerId, (job, attempt): (JobId, Attempt)) -> bool {
         let run = self.crew.run_view(self.clock.now(), job);
@@ -287,5 +304,27 @@ fn cut(output: &File) {
     if output.metadata().is_ok_and(|facts| facts.len() > OUTPUT_BYTES_MAX) {
         // Opened for appending, so the worker's next line goes to the new end.
         let _ = output.set_len(0);
+    }
+}
+
+/// What every worker of the library puts on, whether or not it starts programs.
+fn is_confined(said: &str) -> bool {
+    let in_force = InForce::parse(said);
+    let has = |wall| in_force.holds().contains(&wall);
+    has(Wall::Seccomp) && has(Wall::NoNewPrivs) && in_force.missing().is_empty()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_worker_is_confined_when_nothing_is_missing_of_what_all_put_on() {
+        assert!(is_confined("seccomp, no-new-privs"));
+        assert!(is_confined("user-ns, mount-ns, landlock-7, seccomp, no-new-privs, rlimits"));
+        for said in ["", "none", "user-ns, mount-ns", "seccomp, no-new-privs; missing: net-ns (no)"]
+        {
+            assert!(!is_confined(said), "{said}");
+        }
     }
 }
