@@ -29,12 +29,14 @@ pub(crate) struct Wish {
     seed: Option<u64>,
     profile: deb::Profile,
     keep: bool,
+    /// Figures are checked from below too: for a host that does nothing else.
+    figures: bool,
 }
 
 impl Wish {
     /// Reads `[--suite SUITE] [--cuts N] [--seed S] [--all] [--debug] [--keep]`.
     pub(crate) fn parse(arguments: &[OsString]) -> Result<Self> {
-        let mut wish = Self { profile: deb::Profile::Release, ..Self::short() };
+        let mut wish = Self { profile: deb::Profile::Release, figures: true, ..Self::short() };
         let mut rest = arguments.iter();
         while let Some(word) = rest.next() {
             let mut value = || {
@@ -70,6 +72,7 @@ impl Wish {
             seed: None,
             profile: deb::Profile::Debug,
             keep: false,
+            figures: false,
         }
     }
 }
@@ -135,6 +138,7 @@ pub(crate) fn acceptance(place: &Place, wish: &Wish) -> Result<Verdict> {
             scripts: sources.join("guest"),
             packages: [older.clone(), newer.clone()],
             folder: place.target.join("vm").join(suite.name()),
+            figures: wish.figures,
         };
         verdict.add(guest.run(wish.cuts, wish.seed.unwrap_or_else(power::any_seed), wish.keep)?);
     }

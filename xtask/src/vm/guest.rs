@@ -23,6 +23,8 @@ pub(super) struct Guest {
     pub(super) packages: [PathBuf; 2],
     /// Disk, payloads and what every boot left; emptied at the start.
     pub(super) folder: PathBuf,
+    /// Whether figures are checked from below too.
+    pub(super) figures: bool,
 }
 
 impl Guest {
@@ -124,12 +126,13 @@ impl Guest {
         std::fs::create_dir_all(&folder)
             .with_context(|| format!("cannot make {}", folder.display()))?;
         write("steps", steps.iter().map(|step| format!("{step}\n")).collect())?;
+        write("figures", (if self.figures { "yes\n" } else { "no\n" }).to_owned())?;
         write("acked", power.acked_lines())?;
         write("done", power.done_lines())?;
         let file = out.join("payload.tar");
         let mut tar = Command::new("tar");
         tar.arg("--create").arg("--file").arg(&file);
-        tar.arg("--directory").arg(&folder).args(["steps", "acked", "done"]);
+        tar.arg("--directory").arg(&folder).args(["steps", "figures", "acked", "done"]);
         tar.arg("--directory").arg(&self.scripts).arg(".");
         for package in &self.packages {
             let name = package.file_name().unwrap_or_default();
