@@ -129,11 +129,11 @@ fn a_supervisor_started_at_once_after_kill_9_never_runs_a_job_beside_its_old_pro
     let script = format!(
         "cd {}; exec 9>>lock; flock -n 9 || echo twice >> overlap; echo start $$ >> runs; \
          trap '' TERM; for i in $(seq 15); do sleep 0.1; done; echo end $$ >> runs",
-        stage.path("").display()
+        stage.file("").display()
     );
     let job = stage.shell(&script);
     for kills in 1..=3 {
-        let starts = || std::fs::read_to_string(stage.path("runs")).unwrap_or_default();
+        let starts = || std::fs::read_to_string(stage.file("runs")).unwrap_or_default();
         wait_until("an attempt has started", || starts().matches("start").count() >= kills);
         stage.signal(Signal::SIGKILL);
         stage.wait_for_end();
@@ -141,8 +141,8 @@ fn a_supervisor_started_at_once_after_kill_9_never_runs_a_job_beside_its_old_pro
     }
     let done = stage.wait_for_state(job, "succeeded");
     assert_eq!((done.failures, done.crash_count), (0, 0), "{}", done.last_error);
-    assert!(!stage.path("overlap").exists(), "{}", stage.log());
-    let runs = std::fs::read_to_string(stage.path("runs")).expect("it wrote");
+    assert!(!stage.file("overlap").exists(), "{}", stage.log());
+    let runs = std::fs::read_to_string(stage.file("runs")).expect("it wrote");
     assert_eq!(runs.matches("end").count(), 1, "{runs}");
 }
 
@@ -155,7 +155,7 @@ fn what_a_killed_supervisor_left_stopped_is_dead_before_the_next_one_runs_its_jo
     let script = format!(
         "cd {}; exec 9>>lock; flock -n 9 || echo twice >> overlap; [ -e flag ] && exit 0; \
          touch flag; while :; do sleep 1; done",
-        stage.path("").display()
+        stage.file("").display()
     );
     let job = stage.shell(&script);
     wait_until("the program runs", || stage.file("flag").exists());
@@ -172,7 +172,7 @@ fn what_a_killed_supervisor_left_stopped_is_dead_before_the_next_one_runs_its_jo
     stage.start();
     let done = stage.wait_for_state(job, "succeeded");
     assert_eq!((done.failures, done.crash_count), (0, 0), "{}", done.last_error);
-    assert!(!stage.path("overlap").exists(), "{}", stage.log());
+    assert!(!stage.file("overlap").exists(), "{}", stage.log());
     let after = stage.programs_of(job);
     assert!(before.iter().all(|pid| !after.contains(pid)), "{before:?} {after:?}");
 }
