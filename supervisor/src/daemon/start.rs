@@ -21,6 +21,7 @@ use crate::store::{InstanceRow, OpenOptions, WalPolicy};
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::io::ErrorKind;
 use std::path::PathBuf;
+use std::time::Duration;
 use tokio::sync::mpsc;
 
 /// Why the supervisor does not start.
@@ -251,10 +252,13 @@ fn make_folders(config: &Config) -> Result<(), Error> {
     Ok(())
 }
 
+/// How long the child of a supervisor that was killed may hold its name.
+const NAME_WAIT: Duration = Duration::from_secs(2);
+
 fn take_name(config: &Config, id: &str) -> Result<lock::Held, Error> {
     let path = config.lock_file();
     let note = format!("{id} pid {}\n", std::process::id());
-    match lock::acquire(&path, &note) {
+    match lock::acquire_within(&path, &note, NAME_WAIT) {
         Ok(Some(held)) => Ok(held),
         Ok(None) => Err(Error::NameTaken {
             name: config.instance.clone(),

@@ -6,6 +6,10 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// Pause between two tries.
+const LOOK_EVERY: Duration = Duration::from_millis(5);
 
 /// A lock that is held until it is dropped (in every process that has a copy of it).
 #[derive(Debug)]
@@ -54,6 +58,22 @@ pub fn acquire(path: &Path, note: &str) -> io::Result<Option<Held>> {
     Ok(Some(Held(file)))
 }
 
+/// As [`acquire`], but waits so long for a holder to go: a process that was killed while it started
+/// another one leaves a child which holds a copy of the lock until it executes its program.
+///
+/// # Errors
+/// As [`acquire`].
+pub fn acquire_within(path: &Path, note: &str, wait: Duration) -> io::Result<Option<Held>> {
+    let deadline = Instant::now() + wait;
+    loop {
+        let held = acquire(path, note)?;
+        if held.is_some() || Instant::now() >= deadline {
+            return Ok(held);
+        }
+        std::thread::sleep(LOOK_EVERY);
+    }
+}
+
 /// Who holds the lock on `path`? Never takes it, so that asking disturbs nobody.
 #[must_use]
 pub fn holder(path: &Path) -> Holder {
@@ -82,6 +102,20 @@ fn whole_file() -> libc::flock {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_holder_that_goes_is_waited_for_and_one_that_stays_is_not_for_ever() {
+        let dir = tempfile::tempdir().expect("a folder can be made");
+        let path = dir.path().join("lock");
+        let held = acquire(&path, "me").expect("it can be made").expect("nobody has it");
+        let within = |ms| acquire_within(&path, "you", Duration::from_millis(ms)).expect("ours");
+        assert!(within(20).is_none());
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| within(60_000));
+            drop(held);
+            assert!(waiting.join().expect("no panic").is_some());
+        });
+    }
 
     #[test]
     fn a_lock_is_held_until_dropped_and_asking_does_not_take_it() {
