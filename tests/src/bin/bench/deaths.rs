@@ -39,7 +39,7 @@ const FILM: Film = Film {
 pub(crate) fn adoption() {
     let workers = format!("[types.command]\nworkers = {{ min = {WORKERS}, max = {WORKERS} }}");
     let mut stage = Stage::new(&workers);
-    let go = stage.path("go");
+    let go = stage.file("go");
     let script = format!("while [ ! -e {} ]; do sleep 1; done", go.display());
     let jobs: Vec<i64> = (0..WORKERS).map(|_| stage.shell(&script)).collect();
     for job in &jobs {
@@ -113,7 +113,7 @@ pub(crate) fn rerun() {
 
 /// Kills the worker of a job, and says when the job's next attempt began.
 fn run_again(stage: &Stage) -> f64 {
-    let starts = stage.path("starts");
+    let starts = stage.file("starts");
     let script = format!(
         "date +%s%6N >> {}; [ $SHIFTBOSS_ATTEMPT -gt 1 ] || exec sleep 300",
         starts.display()
