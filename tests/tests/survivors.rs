@@ -312,3 +312,23 @@ fn a_worker_that_was_taken_over_keeps_its_jobs_from_a_supervisor_of_another_name
     let done = stage.wait_for_state(job, "succeeded");
     assert_eq!((done.attempt, done.crash_count), (1, 0));
 }
+
+#[test]
+fn workers_that_are_always_kept_are_taken_over_and_not_replaced() {
+    let mut stage = Stage::new("[types.command]\nworkers = { min = 3, max = 3 }");
+    let jobs: Vec<i64> = (0..3).map(|_| stage.shell("sleep 300")).collect();
+    let pids = |stage: &Stage| -> Vec<i32> {
+        jobs.iter().filter_map(|job| Some(stage.attempts(*job).first()?.pid)).collect()
+    };
+    for job in &jobs {
+        wait_until("its program runs", || !stage.programs_of(*job).is_empty());
+    }
+    let before = pids(&stage);
+    kill_supervisor(&mut stage);
+    stage.start();
+    for job in &jobs {
+        worker_of(&stage, *job);
+        assert_eq!(stage.attempts(*job).len(), 1, "{}", stage.log());
+    }
+    assert_eq!(pids(&stage), before);
+}

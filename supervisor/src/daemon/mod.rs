@@ -137,10 +137,11 @@ struct Daemon {
 
 impl Daemon {
     async fn serve(&mut self, mut sources: Sources) {
-        self.handle(Event::Watched(self.watched));
+        // First: a worker that was started before would get the slot of one that lives.
         if let Some(recovery) = self.recovery.take() {
             self.take_over(recovery);
         }
+        self.handle(Event::Watched(self.watched));
         self.handle(Event::Started);
         self.sweep_scratch();
         self.sweep_kept();

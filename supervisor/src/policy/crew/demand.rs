@@ -65,7 +65,9 @@ impl Crew {
         self.replace_outdated(now, name, &settings, out);
         self.shed(now, name, &settings, out);
         let mut need = self.need(now, name, &settings);
-        while need.live < need.wanted && need.existing < settings.workers_max {
+        let is_finding = self.is_finding;
+        let is_allowed = |need: &Need| need.existing < settings.workers_max && !is_finding;
+        while need.live < need.wanted && is_allowed(&need) {
             let why = if need.live < need.for_jobs {
                 "jobs wait"
             } else {

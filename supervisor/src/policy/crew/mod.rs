@@ -45,6 +45,8 @@ pub struct Crew {
     random: Random,
     types: BTreeMap<TypeName, TypeBook>,
     workers: BTreeMap<WorkerId, Worker>,
+    /// Workers of a supervisor before us are being found: no slot is free for certain.
+    is_finding: bool,
     runs: BTreeMap<JobId, Run>,
     /// Types that an operator paused, configured or not.
     paused: BTreeSet<String>,
@@ -104,6 +106,7 @@ impl Crew {
         let mut crew = Self {
             types: BTreeMap::new(),
             workers: BTreeMap::new(),
+            is_finding: false,
             runs: BTreeMap::new(),
             paused: paused.clone(),
             suspects: Suspects::default(),
@@ -126,7 +129,10 @@ impl Crew {
     pub fn handle(&mut self, now: Now, event: Event, out: &mut Vec<Action>) {
         self.handled_at = now.mono;
         match event {
-            Event::Started => self.want_look(),
+            Event::Started => {
+                self.is_finding = false;
+                self.want_look();
+            }
             Event::Watched(watched) => self.poll.set_watched(now.mono, watched),
             Event::TableChanged(rows) => self.on_table_changed(now, &rows, out),
             Event::OwnRows => self.on_work(now, out),

@@ -65,6 +65,7 @@ impl Crew {
     pub(super) fn on_found(&mut self, now: Now, found: Survivor, out: &mut Vec<Action>) {
         let Survivor { worker, job_type, slot, pid, started_ms, workload, concurrency, runs } =
             found;
+        self.is_finding = true;
         let configured = self.settings.types.get(&*job_type).cloned();
         let settings = configured.unwrap_or_else(TypeSettings::of_a_removed_type);
         let runs: Vec<_> =
