@@ -41,6 +41,25 @@ pub(crate) fn check(
         warnings.extend(limits::check((name, job_type), layers, machine));
     }
     check_places(config, layers);
+    warnings.extend(missing_roots(config));
+    warnings
+}
+
+/// Allowed, because a disk may be mounted later; and a word that is easily mistyped.
+fn missing_roots(config: &Config) -> Vec<Warning> {
+    let mut warnings = Vec::new();
+    for (name, one) in &config.types {
+        for (end, roots) in [("read", &one.roots.read), ("write", &one.roots.write)] {
+            for root in roots.iter().filter(|root| !root.exists()) {
+                let root = root.display();
+                let text = format!(
+                    "types.{name}.roots.{end}: {root} does not exist: jobs that name a path in it \
+                     fail until it does"
+                );
+                warnings.push(Warning { text });
+            }
+        }
+    }
     warnings
 }
 
@@ -317,6 +336,21 @@ mod tests {
         let lacks = config.lacks(&ladder(false, true));
         assert_eq!(lacks["noop"], [Piece::Seccomp]);
         assert!(!lacks.contains_key("command"), "it is switched off");
+    }
+
+    #[test]
+    fn a_root_that_does_not_exist_is_told_and_allowed() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (there, gone) = (folder.path().display(), folder.path().join("gone"));
+        let text = format!("[types.encode]\nroots = {{ read = [\"{there}\", {gone:?}] }}");
+        std::fs::write(folder.path().join("shiftboss.toml"), text).expect("written");
+        let (_, warnings) = Config::load(&LoadOptions::plain(folder.path())).expect("allowed");
+        let told: Vec<String> = warnings.iter().map(ToString::to_string).collect();
+        let [only] = told.as_slice() else { panic!("{told:?}") };
+        assert!(
+            only.contains(&format!("types.encode.roots.read: {} does", gone.display())),
+            "{only}"
+        );
     }
 
     #[test]
