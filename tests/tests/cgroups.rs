@@ -206,8 +206,8 @@ fn memory_that_nothing_enforces_is_looked_at_and_what_exceeds_it_is_killed_and_t
     if !stage.log().contains("not every limit is enforced") && !stage.log().contains("no control") {
         return skip("soft memory limit", "the kernel enforces the limit here");
     }
-    // One long line is kept whole by tail: two processes use more together than they may.
-    let job = stage.shell("head -c 150000000 /dev/zero | (tail -c 150000000; sleep 100) | cat");
+    // The last process keeps all that it reads until its input ends, long after a look.
+    let job = stage.shell("(head -c 150000000 /dev/zero; sleep 100) | tail -c 150000000 | cat");
     let row = stage.wait_for_state(job, "failed");
     assert!(row.last_error.contains("exceeded its memory limit of 64.0 MiB"), "{}", row.last_error);
     assert!(row.last_error.contains("soft"), "{}", row.last_error);
