@@ -2,6 +2,7 @@
 
 use super::super::super::arguments::{self, INPUT_GUARD};
 use super::super::super::film::facts::Facts;
+use super::super::filters::{deinterlace, scale, seconds};
 use super::payload::Format;
 use super::plan::{PosterWork, PreviewWork, SpriteWork, Work};
 use ffmpeg_sidecar::command::FfmpegCommand;
@@ -92,16 +93,4 @@ fn preview(command: &mut FfmpegCommand, input: &Path, facts: &Facts, preview: &P
             command.filter_complex(graph).map("[v]").format("gif");
         }
     }
-}
-
-fn deinterlace(facts: &Facts) -> &'static str {
-    if facts.video.interlaced { "yadif=mode=send_frame:deint=interlaced," } else { "" }
-}
-
-fn scale((width, height): (u32, u32)) -> String {
-    format!("scale={width}:{height}:flags=bicubic,setsar=1")
-}
-
-fn seconds(ms: u64) -> String {
-    format!("{}.{:03}", ms / 1000, ms % 1000)
 }
