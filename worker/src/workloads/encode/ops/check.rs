@@ -2,10 +2,12 @@
 //! and as it was asked for, and that sound and pictures begin and end together as in the source.
 
 use super::super::film::facts::{Answer, Facts};
-use super::super::film::probe;
+use super::super::film::probe::{self, Film};
 use super::super::film::scan::{Scan, Track};
+use super::super::film::truncation::{length_text, tolerance_us};
 use super::super::host::Host;
-use super::super::output::verify::{Made, NEARLY};
+use super::super::output::verify::{NEARLY, lost_frames};
+use super::super::progress::Block;
 use super::super::tools::Tools;
 use shiftboss_protocol::job::{Cause, Failure};
 use std::path::Path;
@@ -20,7 +22,6 @@ pub(super) struct Opened {
     pub(super) facts: Facts,
     pub(super) answer: Answer,
     pub(super) scan: Scan,
-    pub(super) bytes: u64,
 }
 
 /// Opens the output at `path`, which has `bytes` bytes; `what` names it in failures.
@@ -44,7 +45,7 @@ pub(super) fn open(
     if let Some(words) = &scan.cut {
         return Err(wrong(what, &format!("it is cut: {words}")));
     }
-    Ok(Opened { facts, answer, scan, bytes })
+    Ok(Opened { facts, answer, scan })
 }
 
 /// The failure of an output that is not what FFmpeg was asked for.
@@ -95,19 +96,47 @@ impl Opened {
         Times { scan: &self.scan, video: self.facts.video.stream, sounds }
     }
 
-    /// For the checks that renditions get too.
-    pub(super) fn made(&self, name: &str) -> Made {
-        Made {
-            name: name.to_owned(),
-            width: self.facts.video.width,
-            height: self.facts.video.height,
-            duration_ms: self.facts.duration_ms.unwrap_or(0),
-            bytes: self.bytes,
-            codec: self.facts.video.codec.clone(),
-            audio: self.facts.audio.is_some(),
-            video: self.video(),
-            pictures: self.scan.pictures.clone(),
+    /// Whether every frame of the film is in it, as far as they can be decoded. Returns what people
+    /// should know although it is good. `last` is FFmpeg's own report of the run.
+    ///
+    /// # Errors
+    /// A retryable [`Failure`] when the output contradicts FFmpeg, a permanent one when it shows
+    /// that the film is damaged.
+    pub(super) fn is_complete(
+        &self,
+        film: &Film,
+        last: &Block,
+        what: &str,
+    ) -> Result<Vec<String>, Failure> {
+        let damaged = |sentence: String| {
+            let message = format!("the input is damaged or truncated: {sentence}");
+            Err(Failure::permanent(Cause::Error, message))
+        };
+        let (made, frames) = (self.video(), self.video().packets);
+        if frames == 0 {
+            return damaged("none of its frames could be decoded".to_owned());
         }
+        if !last.is_last {
+            return Err(wrong(what, "ffmpeg ended without its final report"));
+        }
+        if let Some(reported) = last.frame.filter(|reported| *reported != frames) {
+            let sentence = format!("it holds {frames} frames, ffmpeg reported {reported}");
+            return Err(wrong(what, &sentence));
+        }
+        let source = film.scan.tracks.get(&film.facts.video.stream).cloned().unwrap_or_default();
+        let lost = lost_frames(film, &source, frames + last.drop_frames);
+        let lost_text = format!("{lost} of its {} frames could not be decoded", source.decodable);
+        if lost > (source.decodable / 50).max(10) {
+            return damaged(lost_text);
+        }
+        if let Some((found, wanted)) = made.span_us().zip(source.span_us())
+            && source.has_steady_clock()
+            && (found - wanted).abs() > tolerance_us(wanted)
+        {
+            let (found, wanted) = (length_text(found), length_text(wanted));
+            return damaged(format!("its pictures span {wanted}, those that were decoded {found}"));
+        }
+        Ok(if lost > 0 { vec![lost_text] } else { Vec::new() })
     }
 }
 
@@ -125,7 +154,7 @@ impl Times<'_> {
     fn offsets(&self, sound: u32) -> Option<(i64, i64)> {
         let video = self.scan.tracks.get(&self.video)?;
         let sound = self.scan.tracks.get(&sound)?;
-        if video.breaks + sound.breaks > 0 {
+        if !video.has_steady_clock() || !sound.has_steady_clock() {
             return None;
         }
         Some((sound.first_us? - video.first_us?, sound.end_us? - video.last_us?))

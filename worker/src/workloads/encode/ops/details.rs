@@ -97,21 +97,12 @@ impl Detail {
         self.codec_type == "audio" && self.channels > 0 && self.codec() != "unknown"
     }
 
-    pub(super) fn is_cover(&self) -> bool {
-        self.disposition.get("attached_pic").is_some_and(|flag| *flag != 0)
-    }
-
     pub(super) fn codec(&self) -> &str {
         self.codec_name.as_deref().unwrap_or("unknown")
     }
 
     pub(super) fn pixels(&self) -> &str {
         self.pix_fmt.as_deref().unwrap_or("unknown")
-    }
-
-    /// Degrees by which the picture is turned for showing.
-    pub(super) fn rotation(&self) -> f64 {
-        self.side_data_list.iter().find_map(|data| data.rotation).unwrap_or(0.0)
     }
 
     pub(super) fn matrix(&self) -> Matrix {

@@ -9,7 +9,6 @@ use serde::Serialize;
 pub(super) enum Container {
     Mp4,
     Mov,
-    Matroska,
     Webm,
 }
 
@@ -18,7 +17,6 @@ impl Container {
         match self {
             Self::Mp4 => "MP4",
             Self::Mov => "MOV",
-            Self::Matroska => "Matroska",
             Self::Webm => "WebM",
         }
     }
@@ -28,26 +26,13 @@ impl Container {
         match self {
             Self::Mp4 => &["aac", "mp3", "ac3", "eac3", "alac"],
             Self::Mov => &["aac", "mp3", "ac3", "alac", "pcm_s16le", "pcm_s24le", "pcm_s16be"],
-            Self::Matroska => &[
-                "aac",
-                "mp3",
-                "ac3",
-                "eac3",
-                "dts",
-                "truehd",
-                "flac",
-                "opus",
-                "vorbis",
-                "pcm_s16le",
-                "pcm_s24le",
-            ],
             Self::Webm => &["opus", "vorbis"],
         }
     }
 
     const fn encoder(self) -> &'static str {
         match self {
-            Self::Mp4 | Self::Matroska => "aac",
+            Self::Mp4 => "aac",
             Self::Mov => "pcm_s16le",
             Self::Webm => "libopus",
         }

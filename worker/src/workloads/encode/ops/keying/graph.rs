@@ -3,8 +3,8 @@
 use super::super::super::arguments::{self, INPUT_GUARD};
 use super::super::super::film::facts::Facts;
 use super::super::super::payload::{Crf, Preset};
-use super::super::details::{Detail, Matrix};
-use super::super::filters::plain;
+use super::super::details::Matrix;
+use super::super::filters::Look;
 use super::super::sound::Track;
 use super::key::Key;
 use super::payload::Format;
@@ -24,7 +24,7 @@ const KEYFRAMES: &str = "120";
 pub(super) struct Keying<'a> {
     pub(super) input: &'a Path,
     pub(super) facts: &'a Facts,
-    pub(super) detail: &'a Detail,
+    pub(super) look: &'a Look,
     pub(super) key: &'a Key,
     /// Of the output, even.
     pub(super) size: (u32, u32),
@@ -41,7 +41,7 @@ pub(super) enum Background<'a> {
     /// One picture; FFmpeg's reader of its kind.
     Still(&'a Path, &'static str),
     /// Shown again and again until the film ends.
-    Film(&'a Path, &'a Facts, &'a Detail),
+    Film(&'a Path, &'a Facts, &'a Look),
 }
 
 impl<'a> Background<'a> {
@@ -55,13 +55,13 @@ impl<'a> Background<'a> {
 /// The film with its colour made transparent, without taking light off. Begins with luma of 16 to
 /// 235, so that the key's numbers mean the same for every film.
 pub(super) fn keyed(keying: &Keying<'_>) -> String {
-    let plain = plain(keying.facts, keying.detail, keying.size, "bicubic");
+    let plain = keying.look.plain(keying.size, "bicubic", keying.look.matrix);
     format!("{plain},format={},{}", deep(keying), chroma_key(keying.key))
 }
 
 /// Small pictures of the film, for finding the colour of its border: pixels are taken as they are.
-pub(super) fn bordered(facts: &Facts, detail: &Detail, side: u32) -> String {
-    format!("{},format=yuv444p", plain(facts, detail, (side, side), "neighbor"))
+pub(super) fn bordered(look: &Look, side: u32) -> String {
+    format!("{},format=yuv444p", look.plain((side, side), "neighbor", look.matrix))
 }
 
 /// Small pictures of nothing but the transparency.
@@ -70,9 +70,7 @@ pub(super) fn alpha(before: &str, side: u32) -> String {
 }
 
 fn deep(keying: &Keying<'_>) -> &'static str {
-    let pixels = keying.detail.pixels();
-    let is_deep = pixels.contains("10") || pixels.contains("12");
-    if is_deep && keying.format == Format::Mov { "yuva444p10le" } else { "yuva444p" }
+    if keying.look.is_deep && keying.format == Format::Mov { "yuva444p10le" } else { "yuva444p" }
 }
 
 /// The colour goes in as the film stores it: as RGB the filter would turn it into another matrix.
@@ -127,7 +125,7 @@ pub(super) fn command(
 }
 
 fn transparent(keying: &Keying<'_>) -> String {
-    let matrix = keying.detail.matrix();
+    let matrix = keying.look.matrix;
     let pixels = match keying.format {
         Format::Webm => "yuva420p",
         Format::Mov | Format::Mp4 => "yuva444p10le",
@@ -155,7 +153,7 @@ fn shown(command: &mut FfmpegCommand, background: Background<'_>) {
 /// The background is laid over the film and the keyed film over that: so every frame is the
 /// film's, at its time, and the output ends with the film.
 fn composed(keying: &Keying<'_>, background: Background<'_>) -> String {
-    let (matrix, (width, height)) = (keying.detail.matrix(), keying.size);
+    let (matrix, (width, height)) = (keying.look.matrix, keying.size);
     let cover = format!(
         "scale={width}:{height}:force_original_aspect_ratio=increase:flags=bicubic\
          :out_color_matrix={}:out_range=tv",
@@ -164,12 +162,10 @@ fn composed(keying: &Keying<'_>, background: Background<'_>) -> String {
     let crop = format!("crop={width}:{height},setsar=1,setpts=PTS-STARTPTS,format=yuv444p[b]");
     let (below, ends) = match background {
         Background::Still(_, _) => (format!("[1:v:0]{cover},{crop}"), "eof_action=repeat"),
-        Background::Film(_, facts, detail) => {
-            let size = (facts.video.width, facts.video.height);
-            let plain = plain(facts, detail, size, "bicubic");
-            let from = detail.matrix().word();
-            let below = format!("{plain},{cover}:in_color_matrix={from}:in_range=tv,{crop}");
-            (format!("[1:{}]{below}", facts.video.stream), "shortest=1")
+        Background::Film(_, facts, look) => {
+            let plain = look.plain((facts.video.width, facts.video.height), "bicubic", matrix);
+            let below = format!("{plain},{cover}:in_color_matrix={}:in_range=tv", matrix.word());
+            (format!("[1:{}]{below},{crop}", facts.video.stream), "shortest=1")
         }
     };
     format!(
@@ -179,7 +175,7 @@ fn composed(keying: &Keying<'_>, background: Background<'_>) -> String {
         keying.facts.video.stream,
         keyed(keying),
         despill(keying.key, matrix),
-        plain(keying.facts, keying.detail, keying.size, "bicubic"),
+        keying.look.plain(keying.size, "bicubic", matrix),
         tags(matrix)
     )
 }

@@ -20,8 +20,8 @@ use super::super::progress::Meter;
 use super::super::run::{self as run_ffmpeg, Files, Ran};
 use super::super::tools::Tools;
 use super::check::{self, Opened, Times};
-use super::details::{self, Detail};
-use super::filters::even;
+use super::details;
+use super::filters::{Look, even};
 use super::samples::{self, SIDE, Subject};
 use super::sound::{Container, Track};
 use crate::attempt::Job;
@@ -63,6 +63,7 @@ pub(super) fn run(job: &Job, host: &dyn Host) -> Result<Value, Failure> {
         let message = format!("input {} changed while it was opened", input.display());
         return Err(Failure::retryable(Cause::Error, message));
     };
+    let look = Look::of(&film.facts, detail)?;
     let container = format.container();
     let tracks: Vec<Track> =
         details.sounds().map(|sound| Track::of(sound, container, container.sounds())).collect();
@@ -72,7 +73,7 @@ pub(super) fn run(job: &Job, host: &dyn Host) -> Result<Value, Failure> {
             tools: &tools,
             input: &input,
             film: &film,
-            detail,
+            look: &look,
             tracks: &tracks,
             staging,
             payload: &payload,
@@ -122,7 +123,7 @@ struct Work<'a> {
     tools: &'a Tools,
     input: &'a Path,
     film: &'a Film,
-    detail: &'a Detail,
+    look: &'a Look,
     tracks: &'a [Track],
     staging: &'a Staging,
     payload: &'a Payload,
@@ -140,7 +141,7 @@ impl Work<'_> {
         let keying = Keying {
             input: self.input,
             facts,
-            detail: self.detail,
+            look: self.look,
             key: &key,
             size: even((facts.video.width, facts.video.height)),
             format: self.format,
@@ -160,7 +161,7 @@ impl Work<'_> {
         let bytes = self.staging.bytes_of(&name)?;
         let opened = check::open(self.host, self.tools, &staged, (bytes, what))?;
         self.check(&opened, keying.size).map_err(|sentence| check::wrong(what, &sentence))?;
-        let warnings = verify::judge(&[opened.made(what)], self.film, &last)?;
+        let warnings = opened.is_complete(self.film, &last, what)?;
         let alpha = match self.format {
             Format::Mp4 => planned,
             Format::Webm | Format::Mov => self.found(&opened, (what, &staged), &planned)?,
@@ -198,10 +199,10 @@ impl Work<'_> {
     }
 
     fn key(&self) -> Result<Key, Failure> {
-        Key::of(self.payload, self.detail.matrix(), || {
+        Key::of(self.payload, self.look.matrix, || {
             go_on(self.host)?;
             self.host.progress(Some(0.0), "looking for the colour of the screen");
-            let filter = graph::bordered(&self.film.facts, self.detail, SIDE);
+            let filter = graph::bordered(self.look, SIDE);
             let of = (self.subject(), filter.as_str());
             let pixels = samples::take(self.host, self.tools, of, self.staging)?;
             border::find(&pixels, SIDE as usize).map_err(|sentence| {
@@ -221,7 +222,7 @@ impl Work<'_> {
         self.host.progress(Some(0.0), "trying the key");
         let filter = graph::alpha(&format!("{},", graph::keyed(keying)), SIDE);
         let alpha = self.measure((self.subject(), &filter))?;
-        let color = keying.key.color.rgb_text(self.detail.matrix());
+        let color = keying.key.color.rgb_text(self.look.matrix);
         alpha.judge(&color).map_err(|sentence| {
             let message = format!("{} cannot be keyed: {sentence}", self.input.display());
             Failure::permanent(Cause::Error, message)

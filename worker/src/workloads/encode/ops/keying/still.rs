@@ -4,7 +4,8 @@ use super::super::super::film::facts::Facts;
 use super::super::super::film::probe::{self, size_of_file};
 use super::super::super::host::Host;
 use super::super::super::tools::Tools;
-use super::super::details::{self, Detail};
+use super::super::details;
+use super::super::filters::Look;
 use super::graph::Background;
 use shiftboss_protocol::job::{Cause, Failure};
 use std::fs::File;
@@ -18,14 +19,14 @@ const SIDE_MAX: u32 = 16_384;
 #[derive(Debug)]
 pub(super) enum Behind {
     Still(PathBuf, &'static str),
-    Film(PathBuf, Box<Facts>, Box<Detail>),
+    Film(PathBuf, Box<Facts>, Look),
 }
 
 impl Behind {
     pub(super) fn background(&self) -> Background<'_> {
         match self {
             Self::Still(path, reader) => Background::Still(path, reader),
-            Self::Film(path, facts, detail) => Background::Film(path, facts, detail),
+            Self::Film(path, facts, look) => Background::Film(path, facts, look),
         }
     }
 }
@@ -51,7 +52,8 @@ pub(super) fn look(host: &dyn Host, tools: &Tools, path: PathBuf) -> Result<Behi
         let facts = facts.ok_or_else(|| refuse("has no video stream".to_owned()))?;
         let details = details::of(host, tools, &path).map_err(named)?;
         let detail = details.stream(facts.video.stream).cloned().unwrap_or_default();
-        return Ok(Behind::Film(path, Box::new(facts), Box::new(detail)));
+        let look = Look::of(&facts, &detail).map_err(named)?;
+        return Ok(Behind::Film(path, Box::new(facts), look));
     };
     let details = details::of_picture(host, tools, &path, reader).map_err(named)?;
     let (width, height) = details.streams.first().map_or((0, 0), |one| (one.width, one.height));

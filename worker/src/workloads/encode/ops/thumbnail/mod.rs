@@ -16,6 +16,8 @@ use super::super::output::names::path_text;
 use super::super::output::publish::{self, Staging};
 use super::super::run::{self as run_ffmpeg, Files};
 use super::super::tools::Tools;
+use super::details;
+use super::filters::Look;
 use super::jpeg;
 use crate::attempt::Job;
 use crate::parse_payload;
@@ -51,11 +53,15 @@ pub(super) fn run(job: &Job, host: &dyn Host) -> Result<Value, Failure> {
         Some(length) => length,
         None => measured_ms(host, &tools, &input, bytes)?,
     };
+    let details = details::of(host, &tools, &input)?;
+    let detail = details.stream(facts.video.stream).cloned().unwrap_or_default();
+    let look = Look::of(&facts, &detail)?;
     let plan = Plan::of(&payload, &facts, length_ms, &input)?;
     delivery.deliver(host, |staging| {
-        let maker = Maker { host, tools: &tools, input: &input, facts: &facts, staging };
+        let (tools, input, of) = (&tools, &input, (&facts, &look));
+        let maker = Maker { host, tools, input, of, staging };
         let outputs = maker.make(&plan, &delivery)?;
-        let input = json!({ "path": path_text(&input), "bytes": bytes, "length_ms": length_ms });
+        let input = json!({ "path": path_text(input), "bytes": bytes, "length_ms": length_ms });
         Ok(Ready { names: plan.names(), result: json!({ "outputs": outputs, "input": input }) })
     })
 }
@@ -71,7 +77,7 @@ struct Maker<'a> {
     host: &'a dyn Host,
     tools: &'a Tools,
     input: &'a Path,
-    facts: &'a Facts,
+    of: (&'a Facts, &'a Look),
     staging: &'a Staging,
 }
 
@@ -107,7 +113,7 @@ impl Maker<'_> {
     /// that moment, although the film is longer: then the poster is taken from its begin.
     fn run(&self, work: &Work, staged: &Path) -> Result<u64, Failure> {
         let run = |work: &Work| {
-            let argv = graph::command(&self.tools.ffmpeg, self.input, self.facts, work, staged);
+            let argv = graph::command(&self.tools.ffmpeg, self.input, self.of, work, staged);
             let files = Files::of(self.input, self.staging.path());
             run_ffmpeg::ffmpeg(self.host, files, argv, &mut |_| {}).map(|_| ())
         };
