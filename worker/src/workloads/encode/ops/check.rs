@@ -207,7 +207,8 @@ mod tests {
             let mut time: f64 = from;
             while time < to - 0.001 {
                 let line = format!(
-                    "stream_index={stream}|pts_time={time}|dts_time={time}|duration_time=0.1|flags=K_"
+                    "stream_index={stream}|pts_time={time}|dts_time={time}|duration_time=0.1\
+                     |flags=K_"
                 );
                 scan.on_stdout(line.as_bytes());
                 time += 0.1;
