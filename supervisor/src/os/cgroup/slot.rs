@@ -114,6 +114,14 @@ impl Slot {
         group::processes(&slot.worker()).contains(&pid).then_some(slot)
     }
 
+    /// The folder of the worker's group, to be born in.
+    ///
+    /// # Errors
+    /// It cannot be opened.
+    pub fn cradle(&self) -> io::Result<std::fs::File> {
+        std::fs::File::open(self.worker())
+    }
+
     /// Puts the worker's process into its group. Whatever it starts is born in the slot.
     ///
     /// # Errors
