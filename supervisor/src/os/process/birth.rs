@@ -1,10 +1,9 @@
 //! A child that is born in a control group.
 //!
-//! Moving a process into one makes the kernel wait for all CPUs when none was moved shortly
-//! before (9.5 ms on two cores of Linux 6.18; `cgroup_attach_lock`, kernel/cgroup/cgroup.c). Being
-//! born there does not: clone3(2), CLONE_INTO_CGROUP, since Linux 5.7. The price is that the child
-//! gets a copy of our page tables, which `posix_spawn` does not need: half a millisecond at the
-//! size of a supervisor.
+//! A move into one makes the kernel wait for all CPUs when none was made shortly before (9.5 ms on
+//! two cores of Linux 6.18; `cgroup_attach_lock`, kernel/cgroup/cgroup.c). A birth does not:
+//! clone3(2), CLONE_INTO_CGROUP, since Linux 5.7. Its price is a copy of our page tables, which
+//! `posix_spawn` does not make: half a millisecond at the size of a supervisor.
 
 use nix::sys::signal::{SigSet, SigmaskHow};
 use rustix::process::{Pid, WaitOptions, waitpid};
