@@ -16,8 +16,9 @@ pub(super) struct Shown<'a> {
     /// The file that is made.
     pub(super) output: &'a Path,
     pub(super) expected_us: Option<u64>,
-    /// Where the share begins: what was shown before.
+    /// Where the share begins, which is what was shown before, and where it ends.
     pub(super) from: f64,
+    pub(super) to: f64,
 }
 
 /// Runs `argv` on its first input in `files` and on `more`. Returns also the share that was shown
@@ -36,7 +37,7 @@ pub(super) fn ffmpeg(
     let ran = run::ffmpeg_on(host, files, argv, &mut |block| {
         let bytes = run::bytes_of([shown.output]);
         let (fraction, note) = meter.report(began.elapsed(), block, bytes);
-        furthest = furthest.max(fraction.unwrap_or(0.0));
+        furthest = furthest.max(shown.from + (shown.to - shown.from) * fraction.unwrap_or(0.0));
         host.progress(Some(furthest), &format!("{}, {note}", shown.word));
     });
     (ran, furthest)

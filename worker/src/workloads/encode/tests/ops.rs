@@ -3,9 +3,10 @@
 mod keying;
 mod passthrough;
 mod stitch;
+mod thumbnail;
 
 use super::super::ops;
-use super::stage::{Stage, Studio, cut, ffmpeg, ffprobe};
+use super::stage::{Stage, Studio, cut, ffmpeg};
 use crate::attempt::Job;
 use crate::{Cause, Failure, StopReason};
 use serde_json::{Value, json};
@@ -145,58 +146,4 @@ fn verify_tells_whole_files_from_cut_and_damaged_ones() {
     let sound = studio.path("sound.mp3");
     ffmpeg("-f lavfi -i sine=frequency=440 -t 3", &sound);
     assert_eq!(verdict(&sound, json!({})).0, "good");
-}
-
-#[test]
-fn thumbnails_are_made_checked_and_published_together() {
-    let studio = Studio::new();
-    let film = film(&studio, "my film.mp4", 12);
-    let told = run(&studio, "thumbnail", &film, &json!({})).expect("the film is good");
-    let names = ["my film-poster.jpg", "my film-preview.mp4", "my film-sprite.jpg"];
-    assert_eq!(studio.outputs(), [&names[..], &["my film-sprite.vtt"]].concat());
-    let kinds: Vec<_> = told["outputs"].as_array().expect("listed").iter().collect();
-    assert_eq!(kinds.len(), 4, "{told}");
-    let size =
-        |name: &str| ffprobe("-show_entries stream=width,height", &studio.path("out").join(name));
-    assert_eq!(size(names[0]), ["640,360"]);
-    assert_eq!(size(names[1]), ["320,180"]);
-    // Twelve pictures, one a second: two rows of ten.
-    assert_eq!(size(names[2]), ["1600,180"]);
-    let index =
-        std::fs::read_to_string(studio.path("out/my film-sprite.vtt")).expect("it is there");
-    assert_eq!(index.matches("my%20film-sprite.jpg#xywh=").count(), 12, "{index}");
-    assert!(index.contains("00:00:11.000 --> 00:00:12.0"), "{index}");
-}
-
-#[test]
-fn a_film_with_one_keyframe_gets_different_pictures_in_its_sheet() {
-    let studio = Studio::new();
-    let film = studio.path("film.mp4");
-    ffmpeg(&format!("-f lavfi -i testsrc2=s=320x180:r=25 -t 6 {FAST} -g 1000"), &film);
-    let told = run(&studio, "thumbnail", &film, &json!({"sprite": {}})).expect("it is good");
-    assert_eq!(told["outputs"][0]["tiles"], json!(6), "{told}");
-    let tile = |x: u32| {
-        let sum = studio.path("sum");
-        let sheet = studio.path("out/film-sprite.jpg").display().to_string();
-        ffmpeg(&format!("-i {sheet} -vf crop=160:90:{x}:0 -f md5"), &sum);
-        std::fs::read_to_string(&sum).expect("it was made")
-    };
-    assert!(tile(0) != tile(320) && tile(320) != tile(800));
-}
-
-#[test]
-fn thumbnails_of_turned_short_and_silent_films_are_made_too() {
-    let studio = Studio::new();
-    let one = studio.path("one.mkv");
-    ffmpeg("-f lavfi -i testsrc2=s=321x241:r=25 -frames:v 1 -c:v ffv1 -pix_fmt yuv444p", &one);
-    let asked = json!({"poster": {"at": 100, "width": 64}, "preview": {"format": "gif"}});
-    let told = run(&studio, "thumbnail", &one, &asked).expect("one frame is a film");
-    assert_eq!(told["outputs"][0]["width"], json!(64), "{told}");
-    assert_eq!(studio.outputs(), ["one-poster.jpg", "one-preview.gif"]);
-    let sound = studio.path("sound.mka");
-    ffmpeg("-f lavfi -i sine=frequency=440 -t 1", &sound);
-    let failure = run(&studio, "thumbnail", &sound, &json!({})).expect_err("nothing to see");
-    assert!(failure.permanent && failure.message.contains("no video stream"), "{failure:?}");
-    let text = run(&studio, "thumbnail", Path::new("/nowhere.mp4"), &json!({}));
-    assert!(text.expect_err("no such file").message.contains("does not exist"));
 }

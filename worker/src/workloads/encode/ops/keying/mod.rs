@@ -15,7 +15,7 @@ use super::super::host::{Host, go_on};
 use super::super::output::delivery::{self, Begun, Delivery, Ready};
 use super::super::output::names::{file_name, path_text};
 use super::super::output::publish::Staging;
-use super::super::output::verify;
+use super::super::output::verify::NEARLY;
 use super::super::run::{Files, Ran};
 use super::super::tools::Tools;
 use super::check::{self, Opened, Times};
@@ -157,7 +157,7 @@ impl Work<'_> {
         let Ran { last, used, .. } = self.encode(&keying, background, &staged)?;
         let encode_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
         go_on(self.host)?;
-        self.host.progress(Some(verify::NEARLY), "checking the output");
+        self.host.progress(Some(NEARLY), "checking the output");
         let bytes = self.staging.bytes_of(&name)?;
         let opened = check::open(self.host, self.tools, &staged, (bytes, what))?;
         self.check(&opened, keying.size).map_err(|sentence| check::wrong(what, &sentence))?;
@@ -267,7 +267,7 @@ impl Work<'_> {
         let expected_us = u64::try_from(self.film.scan.length_us()).ok();
         let files = Files::of(self.input, self.staging.path());
         let more: Vec<&Path> = background.map(Background::path).into_iter().collect();
-        let shown = Shown { word: "keying", output: staged, expected_us, from: 0.0 };
+        let shown = Shown { word: "keying", output: staged, expected_us, from: 0.0, to: NEARLY };
         show::ffmpeg(self.host, (files, &more), argv, shown).0
     }
 

@@ -118,7 +118,7 @@ impl Work<'_> {
         let argv = graph::command(&self.tools.ffmpeg, of, (plan, self.payload), &output);
         let word = if plan.encode.is_some() { "encoding" } else { "copying" };
         let expected_us = u64::try_from(self.film.scan.length_us()).ok();
-        let shown = Shown { word, output: &output, expected_us, from };
+        let shown = Shown { word, output: &output, expected_us, from, to: NEARLY };
         let files = Files::of(self.input, self.staging.path());
         let (ran, furthest) = show::ffmpeg(self.host, (files, &[]), argv, shown);
         (ran.and_then(|ran| self.check(plan, name, &ran)), furthest)

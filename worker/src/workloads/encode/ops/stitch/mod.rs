@@ -223,7 +223,7 @@ impl Work<'_> {
         let read: Vec<&Path> = self.clips.iter().map(|clip| clip.footage.path.as_path()).collect();
         let length_us: i64 = self.clips.iter().map(|clip| clip.footage.packets_us()).sum();
         let expected_us = u64::try_from(length_us).ok();
-        let shown = Shown { word: "joining", output: &output, expected_us, from: 0.0 };
+        let shown = Shown { word: "joining", output: &output, expected_us, from: 0.0, to: NEARLY };
         let Ran { stderr, .. } = match show::ffmpeg(self.host, (files, &read), argv, shown).0 {
             Ok(ran) => ran,
             Err(failure) if failure.exit_code.is_some() => return Ok(Err(failure.message)),
@@ -287,7 +287,8 @@ impl Work<'_> {
         let files = Files::of(&self.clips[0].footage.path, self.staging.path());
         let read: Vec<&Path> = self.clips.iter().map(|clip| clip.footage.path.as_path()).collect();
         let expected_us = Some(plan.rate.length(plan.frames_in_all(), 1_000_000));
-        let shown = Shown { word: "stitching", output: &output, expected_us, from: 0.0 };
+        let shown =
+            Shown { word: "stitching", output: &output, expected_us, from: 0.0, to: NEARLY };
         let Ran { stderr, .. } = show::ffmpeg(self.host, (files, &read), argv, shown).0?;
         let (opened, bytes) = self.open(name, &output)?;
         self.judge(&opened, &plan)?;

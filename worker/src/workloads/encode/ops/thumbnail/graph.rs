@@ -27,7 +27,10 @@ pub(super) fn command(
     let mut command = arguments::command(ffmpeg);
     match work {
         Work::Poster(poster) => self::poster(&mut command, input, of, poster),
-        Work::Sprite(sprite) => self::sprite(&mut command, input, of, sprite),
+        Work::Sprite(sprite) => {
+            self::sprite(&mut command, input, of, sprite, output);
+            return arguments::words(command);
+        }
         Work::Preview(preview) => self::preview(&mut command, input, of, preview),
     }
     command.output(output);
@@ -53,6 +56,7 @@ fn sprite(
     input: &Path,
     (facts, look): (&Facts, &Look),
     sprite: &SpriteWork,
+    output: &Path,
 ) {
     if sprite.interval_ms >= KEYFRAMES_FROM_MS {
         command.args(["-skip_frame", "nokey"]);
@@ -60,14 +64,17 @@ fn sprite(
     command.args(INPUT_GUARD).input(input);
     let (before, scale) = (look.neighbours, look.scaled(sprite.tile));
     let (interval, columns, rows) = (sprite.interval_ms, sprite.columns, sprite.rows());
-    picture(
-        command,
-        facts,
-        &format!(
-            "{before}fps=1000/{interval}:start_time=0:round=up,tpad=stop=-1:stop_mode=clone,\
-             {scale},format=yuvj420p,tile={columns}x{rows}"
-        ),
-    );
+    // The sheet is one frame at the very end: how far the film is read is told by a second output
+    // that keeps nothing.
+    command.filter_complex(format!(
+        "[0:{}]{before}fps=1000/{interval}:start_time=0:round=up,split[s][n];\
+         [s]tpad=stop={}:stop_mode=clone,{scale},format=yuvj420p,tile={columns}x{rows}[sheet];\
+         [n]scale=16:16[reached]",
+        facts.video.stream,
+        columns * rows
+    ));
+    command.map("[sheet]").args(["-frames:v", "1", "-q:v", "3", "-f", "mjpeg"]).output(output);
+    command.map("[reached]").format("null").output("-");
 }
 
 fn picture(command: &mut FfmpegCommand, facts: &Facts, filter: &str) {

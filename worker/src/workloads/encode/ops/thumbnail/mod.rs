@@ -9,16 +9,16 @@ mod plan;
 
 use super::super::film::facts::Facts;
 use super::super::film::probe;
-use super::super::film::scan::Scan;
 use super::super::host::{Host, go_on};
 use super::super::output::delivery::{self, Begun, Delivery, Ready};
 use super::super::output::names::path_text;
 use super::super::output::publish::{self, Staging};
-use super::super::run::{self as run_ffmpeg, Files};
+use super::super::run::Files;
 use super::super::tools::Tools;
 use super::details;
 use super::filters::Look;
 use super::jpeg;
+use super::show::{self, Shown};
 use crate::attempt::Job;
 use crate::parse_payload;
 use payload::Payload;
@@ -44,15 +44,7 @@ pub(super) fn run(job: &Job, host: &dyn Host) -> Result<Value, Failure> {
     };
     let (input, tools) = super::open(host, &payload.input)?;
     let bytes = probe::size_of_file(&input)?;
-    host.progress(None, "opening the input");
-    let facts = probe::answer(host, &tools, &input)?.facts().ok_or_else(|| {
-        let message = format!("input {} has no video stream", input.display());
-        Failure::permanent(Cause::Error, message)
-    })?;
-    let length_ms = match facts.duration_ms.or(facts.video.declared_ms) {
-        Some(length) => length,
-        None => measured_ms(host, &tools, &input, bytes)?,
-    };
+    let (facts, length_ms) = look_at(host, &tools, &input, payload.is_poster_alone())?;
     let details = details::of(host, &tools, &input)?;
     let detail = details.stream(facts.video.stream).cloned().unwrap_or_default();
     let look = Look::of(&facts, &detail)?;
@@ -66,11 +58,31 @@ pub(super) fn run(job: &Job, host: &dyn Host) -> Result<Value, Failure> {
     })
 }
 
-/// How long a film is whose container does not say so.
-fn measured_ms(host: &dyn Host, tools: &Tools, input: &Path, bytes: u64) -> Result<u64, Failure> {
-    let doing = ("measuring the input", None);
-    let scan = probe::scan(host, tools, input, bytes, (doing, Scan::default()))?;
-    Ok(u64::try_from(scan.length_us() / 1000).unwrap_or(0))
+/// What a film is and how long, milliseconds. What shows all of it needs all of it: then its packets
+/// are counted, and a film that ends before its time is refused. A poster does with the header.
+fn look_at(
+    host: &dyn Host,
+    tools: &Tools,
+    input: &Path,
+    is_poster_alone: bool,
+) -> Result<(Facts, u64), Failure> {
+    if is_poster_alone {
+        host.progress(None, "opening the input");
+        let answer = probe::answer(host, tools, input)?;
+        let facts = answer.facts().ok_or_else(|| {
+            let message = format!("input {} {}", input.display(), answer.no_film());
+            Failure::permanent(Cause::Error, message)
+        })?;
+        if let Some(length_ms) = facts.duration_ms.or(facts.video.declared_ms) {
+            return Ok((facts, length_ms));
+        }
+    }
+    let film = probe::film(host, tools, input, None)?;
+    let is_steady = film.scan.tracks.values().all(|track| track.has_steady_clock());
+    let measured_ms = u64::try_from(film.scan.length_us() / 1000).ok().filter(|_| is_steady);
+    let declared_ms = film.facts.duration_ms.or(film.facts.video.declared_ms);
+    let length_ms = measured_ms.or(declared_ms).unwrap_or(0);
+    Ok((film.facts, length_ms))
 }
 
 struct Maker<'a> {
@@ -88,10 +100,11 @@ impl Maker<'_> {
         for (at, work) in plan.works.iter().enumerate() {
             go_on(self.host)?;
             #[expect(clippy::cast_precision_loss, reason = "a handful of works")]
-            let share = at as f64 / plan.works.len() as f64;
-            self.host.progress(Some(share), &format!("making the {}", work.kind()));
+            let share = |works: usize| works as f64 / plan.works.len() as f64;
+            self.host.progress(Some(share(at)), &format!("making the {}", work.kind()));
             let staged = self.staging.path_of(work.name());
-            let mut facts = self.check(work, &staged, self.run(work, &staged)?)?;
+            let at_ms = self.run(work, &staged, (share(at), share(at + 1)))?;
+            let mut facts = self.check(work, &staged, at_ms)?;
             let bytes = self.staging.bytes_of(work.name())?;
             facts["kind"] = work.kind().into();
             facts["path"] = path_text(&delivery.target(work.name())).into();
@@ -111,15 +124,18 @@ impl Maker<'_> {
 
     /// Runs FFmpeg; returns where the film was entered, milliseconds. No whole frame may follow
     /// that moment, although the film is longer: then the poster is taken from its begin.
-    fn run(&self, work: &Work, staged: &Path) -> Result<u64, Failure> {
+    fn run(&self, work: &Work, output: &Path, (from, to): (f64, f64)) -> Result<u64, Failure> {
+        let word = format!("making the {}", work.kind());
+        let expected_us = work.progress_ms().map(|ms| ms * 1000);
+        let shown = Shown { word: &word, output, expected_us, from, to };
         let run = |work: &Work| {
-            let argv = graph::command(&self.tools.ffmpeg, self.input, self.of, work, staged);
+            let argv = graph::command(&self.tools.ffmpeg, self.input, self.of, work, output);
             let files = Files::of(self.input, self.staging.path());
-            run_ffmpeg::ffmpeg(self.host, files, argv, &mut |_| {}).map(|_| ())
+            show::ffmpeg(self.host, (files, &[]), argv, shown).0.map(|_| ())
         };
         run(work)?;
         let Work::Poster(poster) = work else { return Ok(0) };
-        if poster.at_ms == 0 || staged.metadata().is_ok_and(|file| file.len() > 0) {
+        if poster.at_ms == 0 || output.metadata().is_ok_and(|file| file.len() > 0) {
             return Ok(poster.at_ms);
         }
         run(&Work::Poster(PosterWork { at_ms: 0, ..poster.clone() }))?;

@@ -15,6 +15,10 @@ pub(super) struct Payload {
 }
 
 impl Payload {
+    pub(super) fn is_poster_alone(&self) -> bool {
+        self.poster.is_some() && self.sprite.is_none() && self.preview.is_none()
+    }
+
     /// Nothing in particular is asked for: everything as usual.
     pub(super) fn is_open(&self) -> bool {
         self.poster.is_none() && self.sprite.is_none() && self.preview.is_none()

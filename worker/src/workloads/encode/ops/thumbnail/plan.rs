@@ -44,7 +44,7 @@ pub(super) struct SpriteWork {
     /// How many pictures there are.
     pub(super) tiles: u32,
     pub(super) interval_ms: u64,
-    length_ms: u64,
+    pub(super) length_ms: u64,
 }
 
 #[derive(Debug)]
@@ -123,6 +123,15 @@ impl Work {
             Self::Poster(work) => &work.name,
             Self::Sprite(work) => &work.name,
             Self::Preview(work) => &work.name,
+        }
+    }
+
+    /// How much FFmpeg goes through, milliseconds, where it is more than a few frames.
+    pub(super) fn progress_ms(&self) -> Option<u64> {
+        match self {
+            Self::Poster(_) => None,
+            Self::Sprite(work) => Some(work.length_ms),
+            Self::Preview(work) => Some(work.length_ms()),
         }
     }
 
