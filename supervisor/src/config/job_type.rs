@@ -34,8 +34,7 @@ section! {
         timeout: SpanOr<NoLimit>,
         /// Longest time without progress, or "none".
         stall_timeout: SpanOr<NoLimit>,
-        /// How long a worker waits for a supervisor to come back. Not in force yet: workers stop
-        /// when their supervisor ends.
+        /// How long a worker goes on without a supervisor before it stops its jobs.
         orphan_grace: Span,
         /// Failures after which a job is given up.
         max_attempts: u32,

@@ -190,7 +190,7 @@ impl Stand<'_> {
 
     /// Under the kernel's limits only: the bound must be the job's, and everybody else must live.
     fn bomb(&self, phase: Phase, attempt: &'static str, tries: &'static str) -> io::Result<Row> {
-        let done = self.submit(phase, attempt, &["--timeout", "60s"])?;
+        let done = self.submit(phase, attempt, &["--timeout", "5m"])?;
         let must_live = phase == Phase::CacheBomb;
         let (said, is_whole) = (done.text.trim().to_owned(), read_lines(&done.text).1);
         let is_bounded = !said.contains("no end");
