@@ -34,6 +34,9 @@ struct Done {
     text: String,
 }
 
+/// Causes of a job whose program was not started: nothing was bounded by that.
+const NEVER_BEGAN: [&str; 2] = ["payload", "failed_start"];
+
 impl Stand<'_> {
     fn is_encode(&self) -> bool {
         self.instance.config.types[self.job_type].workload == "encode"
@@ -197,6 +200,8 @@ impl Stand<'_> {
         let ended = &done.ended;
         let verdict = if let Err(error) = self.instance.json(&["status"]) {
             (Verdict::GotThrough, format!("the supervisor: {error}"))
+        } else if NEVER_BEGAN.contains(&ended.cause.as_str()) {
+            (Verdict::NotTried, format!("{}: {}", ended.cause, first_line(&ended.error)))
         } else if must_live && ended.state != "succeeded" {
             (Verdict::GotThrough, format!("{}: {}", ended.cause, first_line(&ended.error)))
         } else if is_whole && is_bounded {
