@@ -119,8 +119,8 @@ fn ends(
     impl Lines for Frames {
         fn on_stdout(&mut self, line: &[u8]) {
             let line = String::from_utf8_lossy(line);
-            let fields = line.split('|').filter_map(|field| field.split_once('='));
-            let time = fields.filter(|(key, _)| *key == "pts_time").last();
+            let mut fields = line.split('|').filter_map(|field| field.split_once('='));
+            let time = fields.find(|(key, _)| *key == "pts_time");
             self.times_us.extend(time.and_then(|(_, value)| microseconds(value)));
         }
         fn on_stderr(&mut self, line: &[u8]) {

@@ -27,11 +27,11 @@ pub(crate) fn shift(film: Pair<'_>, made: Pair<'_>) -> Option<String> {
         return None;
     }
     let begin = off_by(film, made, |sound| sound.first_us)?;
-    if begin < -EARLY_MAX_US || begin > LATE_MAX_US {
+    if !(-EARLY_MAX_US..=LATE_MAX_US).contains(&begin) {
         return Some(format!("its sound begins {} than that of the film", direction(begin)));
     }
     let end = off_by(film, made, |sound| sound.end_us)?;
-    if end < -END_EARLY_MAX_US || end > LATE_MAX_US {
+    if !(-END_EARLY_MAX_US..=LATE_MAX_US).contains(&end) {
         return Some(format!("its sound ends {} than that of the film", direction(end)));
     }
     None

@@ -372,7 +372,8 @@ mod tests {
         let with_sound = |by_us: i64| {
             let mut sound = track(100);
             let by = |time: &mut Option<i64>| *time = time.map(|time| time + by_us);
-            (by(&mut sound.first_us), by(&mut sound.end_us));
+            by(&mut sound.first_us);
+            by(&mut sound.end_us);
             Made { sounds: vec![sound], ..made(100) }
         };
         assert_eq!(verdict(&[with_sound(40_000)], &film, &last(100)), Ok(vec![]));
