@@ -9,9 +9,10 @@ use super::film::facts::Facts;
 use super::film::probe::{self, Film};
 use super::film::scan::Track;
 use super::host::{Host, go_on};
+use super::output::decode;
 use super::output::names::{output_name, path_text};
 use super::output::publish::{self, Staging};
-use super::output::verify::{self, Made};
+use super::output::verify::{self, Findings, Made};
 use super::payload;
 use super::plan::{self, Plan};
 use super::progress::{Block, Meter};
@@ -210,8 +211,14 @@ impl Work<'_> {
         if let Some(parts) = parts {
             self.compare(&parts, &outputs.made)?;
         }
-        outputs.warnings = verify::judge(&outputs.made, self.film, &last)?;
+        outputs.warnings = verify::judge(&outputs.made, (self.film, self.plan), &last)?;
         outputs.warnings.extend(complaint);
+        // Last: what the packets tell already needs no decoder.
+        for (made, path) in outputs.made.iter_mut().zip(&staged) {
+            go_on(self.host)?;
+            let check = self.plan.check;
+            made.decoded = decode::decode((self.host, self.tools), path, made, check)?;
+        }
         outputs.verify_ms = milliseconds(verifying.elapsed());
         Ok(outputs)
     }
@@ -264,6 +271,7 @@ impl Work<'_> {
                 bytes: made.bytes,
                 video_codec: &made.codec,
                 audio: made.audio,
+                check: made.findings(self.plan.check),
             })
             .collect();
         json!({
@@ -300,6 +308,8 @@ struct Output<'a> {
     bytes: u64,
     video_codec: &'a str,
     audio: bool,
+    /// What its check found.
+    check: Findings,
 }
 
 /// The film in the job's result.

@@ -7,7 +7,7 @@
 use super::film::facts::Facts;
 use super::film::tracks::{Audio, Wish, tracks};
 use super::film::treatment::{Treatment, treatment};
-use super::payload::{AudioLayout, Ladder, Preset};
+use super::payload::{AudioLayout, Check, Ladder, Preset};
 use serde::Serialize;
 use shiftboss_protocol::job::{Cause, Failure};
 
@@ -35,6 +35,9 @@ pub(super) struct Plan {
     pub(super) subtitles: Vec<u32>,
     pub(super) crf: u32,
     pub(super) preset: Preset,
+    /// How outputs are checked. Not a part of what they are.
+    #[serde(skip)]
+    pub(super) check: Check,
     /// What was decided about the film, for people.
     #[serde(skip)]
     pub(super) notes: Vec<String>,
@@ -83,6 +86,7 @@ pub(super) fn plan(facts: &Facts, ladder: &Ladder) -> Result<Plan, Failure> {
         subtitles: tracks.subtitles,
         crf: ladder.crf.0,
         preset: ladder.preset,
+        check: ladder.check,
         notes,
     })
 }

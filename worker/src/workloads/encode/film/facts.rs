@@ -133,6 +133,8 @@ pub(crate) struct Beside {
     pub(crate) layout: Option<String>,
     /// As the file has it, mostly ISO 639-2.
     pub(crate) language: Option<String>,
+    /// How many packets there are, once they were counted.
+    pub(crate) packets: Option<u64>,
     /// Players choose it when nobody asks for another.
     pub(crate) default: bool,
 }
@@ -228,6 +230,7 @@ impl Stream {
             channels: self.channels,
             layout: self.channel_layout.clone().filter(|layout| layout != "unknown"),
             language: language.map(|tag| tag.chars().take(TAG_CHARS_MAX).collect()),
+            packets: None,
             default: self.has("default"),
         }
     }
@@ -371,6 +374,7 @@ impl Beside {
             channels: if kind == Kind::Audio { 2 } else { 0 },
             layout: None,
             language: None,
+            packets: None,
             default: false,
         }
     }

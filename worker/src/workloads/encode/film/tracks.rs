@@ -86,6 +86,8 @@ impl Tracks {
     fn take_audio(&mut self, beside: &Beside, wish: Wish) {
         let refused = if beside.codec == "unknown" {
             "it cannot be decoded"
+        } else if beside.packets == Some(0) {
+            "it holds no packet"
         } else if beside.channels == 0 {
             "it has no channels"
         } else if beside.channels > CHANNELS_MAX {

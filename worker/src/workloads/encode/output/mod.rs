@@ -1,6 +1,8 @@
-//! The outputs: what they are called (`names`), whether they are good (`verify`), and how they
-//! appear all or none (`publish`).
+//! The outputs: what they are called (`names`), whether they are good (`verify`, `decode`,
+//! `sync`), and how they appear all or none (`publish`).
 
+pub(super) mod decode;
 pub(super) mod names;
 pub(super) mod publish;
+pub(super) mod sync;
 pub(super) mod verify;

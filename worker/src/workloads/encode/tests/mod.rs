@@ -1,5 +1,6 @@
 //! The ladder on real films with the real FFmpeg, without a supervisor.
 
+mod checks;
 mod chunks;
 mod films;
 mod hostile;
