@@ -69,8 +69,22 @@ pub(super) fn ffmpeg(
     argv: Vec<OsString>,
     show: &mut (dyn FnMut(&Block) + Send),
 ) -> Result<Ran, Failure> {
+    ffmpeg_on(host, (files, &[]), argv, show)
+}
+
+/// The same for a command that reads `more` files too.
+///
+/// # Errors
+/// As [`ffmpeg`].
+pub(super) fn ffmpeg_on(
+    host: &dyn Host,
+    (files, more): (Files<'_>, &[&Path]),
+    argv: Vec<OsString>,
+    show: &mut (dyn FnMut(&Block) + Send),
+) -> Result<Ran, Failure> {
     let mut read = tools::beside(host.settings(), argv.first());
     read.push(Place::from(files.read));
+    read.extend(more.iter().map(|path| Place::from(*path)));
     let program = Program {
         argv,
         read,

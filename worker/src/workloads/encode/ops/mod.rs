@@ -1,7 +1,13 @@
 //! What the payload of an `encode` job may ask for.
 
+mod check;
+mod details;
+mod filters;
 mod jpeg;
+mod keying;
 mod probe;
+mod samples;
+mod sound;
 mod thumbnail;
 mod verify;
 
@@ -29,6 +35,7 @@ pub(super) fn run(job: &Job, host: &dyn Host) -> Result<Value, Failure> {
     }
     let offer: Offer = parse_payload(job)?;
     match offer.op.as_str() {
+        "keying" => keying::run(job, host),
         "ladder" => ladder::run(job, host),
         "probe" => probe::run(job, host),
         "thumbnail" => thumbnail::run(job, host),
@@ -37,7 +44,7 @@ pub(super) fn run(job: &Job, host: &dyn Host) -> Result<Value, Failure> {
             let other: String = other.chars().take(80).collect();
             let message = format!(
                 "payload field op: {other:?} is not offered by this version, which has \
-                 \"ladder\", \"probe\", \"thumbnail\" and \"verify\""
+                 \"keying\", \"ladder\", \"probe\", \"thumbnail\" and \"verify\""
             );
             Err(Failure::permanent(Cause::Payload, message))
         }
