@@ -1,6 +1,7 @@
 //! The outputs: what they are called (`names`), whether they are good (`verify`), and how they
-//! appear all or none (`publish`).
+//! appear all or none (`publish`, `parcel`).
 
 pub(super) mod names;
+pub(super) mod parcel;
 pub(super) mod publish;
 pub(super) mod verify;

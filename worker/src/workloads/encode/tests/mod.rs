@@ -2,6 +2,7 @@
 
 mod chunks;
 mod films;
+mod hls;
 mod hostile;
 mod ladder;
 mod ops;
