@@ -311,8 +311,8 @@ mod tests {
     fn all_fields_are_read() {
         let ladder = read_text(
             r#"{"op":"ladder","input":"/a","output_dir":"/b","renditions":["2160p","144p"],
-                "format":"hls","segment_seconds":4,"expect":{"duration_ms":20000},"crf":30,"preset":"slow",
-                "audio_bitrate":"96k","chunk_seconds":0}"#,
+                "format":"hls","segment_seconds":4,"expect":{"duration_ms":20000},"crf":30,
+                "preset":"slow","audio_bitrate":"96k","chunk_seconds":0}"#,
         )
         .expect("every field is within its bounds");
         assert_eq!(ladder.renditions.0, [2160, 144]);
