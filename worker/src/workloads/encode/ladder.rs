@@ -8,12 +8,13 @@ use super::chunks::make::{self, Parts};
 use super::film::facts::Facts;
 use super::film::probe::{self, Film};
 use super::film::scan::Track;
+use super::hls::{self, Packed};
 use super::host::{Host, go_on};
 use super::output::decode;
-use super::output::names::{output_name, path_text};
+use super::output::names::{folder_name, output_name, path_text};
 use super::output::publish::{self, Staging};
 use super::output::verify::{self, Findings, Made};
-use super::payload;
+use super::payload::{self, Format};
 use super::plan::{self, Plan};
 use super::progress::{Block, Meter};
 use super::run::{self as run_ffmpeg, Files, Ran, Used};
@@ -66,6 +67,7 @@ fn attempt(job: &Job, host: &dyn Host) -> Result<Value, Failure> {
     go_on(host)?;
     let open_staging = || Staging::open(&output_dir, job.id.0, job.attempt.0);
     let work = Work { host, tools: &tools, input: &input, film: &film, plan: &plan };
+    let hls = (ladder.format == Format::Hls).then_some(ladder.segment_seconds.0);
     let cuts = work.cuts(ladder.chunk_seconds.0);
     let way = match &cuts {
         Way::Chunks(cuts) => {
@@ -76,11 +78,18 @@ fn attempt(job: &Job, host: &dyn Host) -> Result<Value, Failure> {
         Way::Whole(reason) => Encoding::Whole(reason.clone()),
     };
     let staging = open_staging()?;
-    let list = match work.make(way, &staging, (began, probe_ms)).and_then(|made| {
+    let made = work.make(way, &staging, (began, probe_ms)).and_then(|made| match hls {
+        Some(seconds) => work.pack(made, &staging, seconds),
+        None => Ok(made),
+    });
+    let list = match made.and_then(|made| {
         // What is stored is finished, by this attempt or the next: the last moment to stop.
         go_on(host)?;
         let result = work.result(&made, &output_dir);
-        let list = staging.seal(&work.names(), result)?;
+        let list = match &made.packed {
+            Some(packed) => staging.seal_parcel(&packed.parcel, result)?,
+            None => staging.seal(&work.names(), result)?,
+        };
         let bytes = serde_json::to_vec(&list).expect("the list is made of strings and numbers");
         host.checkpoint(&bytes)?;
         Ok(list)
@@ -120,6 +129,8 @@ enum Encoding<'a> {
 /// Outputs that were verified, and how long that took.
 struct Outputs {
     made: Vec<Made>,
+    /// The same as HLS, if that was asked for.
+    packed: Option<Packed>,
     warnings: Vec<String>,
     /// How many chunks there are, and how many of them were taken over.
     chunks: (usize, usize),
@@ -129,6 +140,7 @@ struct Outputs {
     /// By FFmpeg itself, in this attempt.
     used: Used,
     verify_ms: u64,
+    pack_ms: u64,
 }
 
 impl Work<'_> {
@@ -170,6 +182,7 @@ impl Work<'_> {
         let staged: Vec<PathBuf> = names.iter().map(|name| staging.path_of(name)).collect();
         let mut outputs = Outputs {
             made: Vec::new(),
+            packed: None,
             warnings: Vec::new(),
             chunks: (0, 0),
             whole_because: None,
@@ -177,6 +190,7 @@ impl Work<'_> {
             encode_ms: 0,
             used: Used::default(),
             verify_ms: 0,
+            pack_ms: 0,
         };
         let (last, complaint, parts) = match way {
             Encoding::Whole(reason) => {
@@ -223,6 +237,22 @@ impl Work<'_> {
         Ok(outputs)
     }
 
+    /// Makes HLS of the verified outputs.
+    fn pack(
+        &self,
+        mut outputs: Outputs,
+        staging: &Staging,
+        seconds: u32,
+    ) -> Result<Outputs, Failure> {
+        let packing = Instant::now();
+        let staged: Vec<PathBuf> = self.names().iter().map(|name| staging.path_of(name)).collect();
+        let name = folder_name(self.input, "hls");
+        let made = (staged.as_slice(), outputs.made.as_slice());
+        outputs.packed = Some(hls::pack(self, staging, made, (&name, seconds))?);
+        outputs.pack_ms = milliseconds(packing.elapsed());
+        Ok(outputs)
+    }
+
     /// Joined outputs hold every picture of the film at its time. When one does not, all is
     /// made again in one go.
     fn compare(&self, parts: &Parts<'_>, made: &[Made]) -> Result<(), Failure> {
@@ -257,7 +287,7 @@ impl Work<'_> {
     }
 
     fn result(&self, outputs: &Outputs, output_dir: &Path) -> Value {
-        let listed: Vec<Output> = outputs
+        let mut listed: Vec<Output> = outputs
             .made
             .iter()
             .zip(self.names())
@@ -274,7 +304,16 @@ impl Work<'_> {
                 check: made.findings(self.plan.check),
             })
             .collect();
+        let hls = outputs.packed.as_ref().map(|packed| {
+            let folder = output_dir.join(packed.parcel.name());
+            for (output, rung) in listed.iter_mut().zip(&packed.rungs) {
+                output.path = path_text(&folder.join(&rung.playlist));
+                output.bytes = rung.bytes;
+            }
+            packed.result(&folder)
+        });
         json!({
+            "hls": hls,
             "outputs": listed,
             "input": Input {
                 path: path_text(self.input),
@@ -292,6 +331,7 @@ impl Work<'_> {
             "ffmpeg_ms": milliseconds(outputs.used.wall),
             "ffmpeg_cpu_ms": milliseconds(outputs.used.cpu),
             "verify_ms": outputs.verify_ms,
+            "pack_ms": outputs.pack_ms,
         })
     }
 }

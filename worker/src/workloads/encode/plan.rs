@@ -7,7 +7,7 @@
 use super::film::facts::Facts;
 use super::film::tracks::{Audio, Wish, tracks};
 use super::film::treatment::{Treatment, treatment};
-use super::payload::{AudioLayout, Check, Ladder, Preset};
+use super::payload::{AudioLayout, Check, Format, Ladder, Preset};
 use serde::Serialize;
 use shiftboss_protocol::job::{Cause, Failure};
 
@@ -72,7 +72,7 @@ pub(super) fn plan(facts: &Facts, ladder: &Ladder) -> Result<Plan, Failure> {
     let wish = Wish {
         bitrate: ladder.audio_bitrate.0,
         keeps_surround: ladder.audio_layout == AudioLayout::Keep,
-        holds_text: true,
+        only_one: ladder.format == Format::Hls,
     };
     let tracks = tracks(facts, wish);
     notes.extend(tracks.notes);

@@ -3,6 +3,7 @@
 mod checks;
 mod chunks;
 mod films;
+mod hls;
 mod hostile;
 mod hygiene;
 mod ladder;
