@@ -167,28 +167,75 @@ impl Times<'_> {
 /// # Errors
 /// A sentence that names the track.
 pub(super) fn sync(source: &Times<'_>, output: &Times<'_>) -> Result<(), String> {
-    if source.sounds.len() != output.sounds.len() {
-        let (found, planned) = (output.sounds.len(), source.sounds.len());
+    lies_between(source, source, output)
+}
+
+/// The same for an output that begins like `first` and ends like `last`.
+///
+/// # Errors
+/// As [`sync`].
+pub(super) fn lies_between(
+    first: &Times<'_>,
+    last: &Times<'_>,
+    output: &Times<'_>,
+) -> Result<(), String> {
+    if first.sounds.len() != output.sounds.len() {
+        let (found, planned) = (output.sounds.len(), first.sounds.len());
         return Err(format!("it has {found} tracks of sound, {planned} were planned"));
     }
-    for (at, (from, to)) in source.sounds.iter().zip(&output.sounds).enumerate() {
-        let number = at + 1;
-        let count = |times: &Times<'_>, stream: &u32| {
-            times.scan.tracks.get(stream).map_or(0, |track| track.packets)
+    for (at, sound) in output.sounds.iter().enumerate() {
+        let count = |times: &Times<'_>, stream: u32| {
+            times.scan.tracks.get(&stream).map_or(0, |track| track.packets)
         };
-        if count(output, to) == 0 && count(source, from) > 0 {
-            return Err(format!("its track {number} of sound holds no packet"));
+        let (begin, end) = (first.sounds.get(at), last.sounds.get(at));
+        if count(output, *sound) == 0 && begin.is_some_and(|begin| count(first, *begin) > 0) {
+            return Err(format!("its track {} of sound holds no packet", at + 1));
         }
-        let Some((source, output)) = source.offsets(*from).zip(output.offsets(*to)) else {
+        let begin = begin.and_then(|begin| first.offsets(*begin));
+        let end = end.and_then(|end| last.offsets(*end));
+        let Some(((begin, end), found)) = begin.zip(end).zip(output.offsets(*sound)) else {
             continue;
         };
-        for (end, was, is) in [("begins", source.0, output.0), ("ends", source.1, output.1)] {
-            let off_ms = (is - was) / 1000;
-            if (is - was).abs() > SYNC_US {
+        off_place(at + 1, ("begins", begin.0, found.0))?;
+        off_place(at + 1, ("ends", end.1, found.1))?;
+    }
+    Ok(())
+}
+
+fn off_place(number: usize, (end, was, is): (&str, i64, i64)) -> Result<(), String> {
+    if (is - was).abs() <= SYNC_US {
+        return Ok(());
+    }
+    let (off_ms, most_ms) = ((is - was) / 1000, SYNC_US / 1000);
+    Err(format!(
+        "its track {number} of sound {end} {off_ms} ms off its place beside the pictures, \
+         {most_ms} ms are allowed"
+    ))
+}
+
+/// Where pictures and sound begin and end, microseconds.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Place {
+    pub(super) begin_us: i64,
+    pub(super) end_us: i64,
+}
+
+/// Whether pictures and sound fill this place.
+///
+/// # Errors
+/// A sentence that names the track.
+pub(super) fn fills(place: Place, output: &Times<'_>) -> Result<(), String> {
+    for stream in output.sounds.iter().chain([&output.video]) {
+        let track = output.scan.tracks.get(stream);
+        let Some((first, end)) = track.and_then(|track| track.first_us.zip(track.end_us)) else {
+            return Err(format!("its stream {stream} holds no packet"));
+        };
+        for (word, is, planned) in [("begins", first, place.begin_us), ("ends", end, place.end_us)]
+        {
+            if (is - planned).abs() > SYNC_US {
+                let (is_ms, planned_ms) = (is / 1000, planned / 1000);
                 return Err(format!(
-                    "its track {number} of sound {end} {off_ms} ms off its place beside the \
-                     pictures, {} ms are allowed",
-                    SYNC_US / 1000
+                    "its stream {stream} {word} at {is_ms} ms, {planned_ms} ms was planned"
                 ));
             }
         }

@@ -97,6 +97,11 @@ impl Detail {
         self.codec_type == "audio" && self.channels > 0 && self.codec() != "unknown"
     }
 
+    /// Degrees by which the picture is turned for showing.
+    pub(super) fn rotation(&self) -> f64 {
+        self.side_data_list.iter().find_map(|data| data.rotation).unwrap_or(0.0)
+    }
+
     pub(super) fn codec(&self) -> &str {
         self.codec_name.as_deref().unwrap_or("unknown")
     }

@@ -7,7 +7,9 @@ mod jpeg;
 mod keying;
 mod probe;
 mod samples;
+mod show;
 mod sound;
+mod stitch;
 mod thumbnail;
 mod verify;
 
@@ -38,13 +40,14 @@ pub(super) fn run(job: &Job, host: &dyn Host) -> Result<Value, Failure> {
         "keying" => keying::run(job, host),
         "ladder" => ladder::run(job, host),
         "probe" => probe::run(job, host),
+        "stitch" => stitch::run(job, host),
         "thumbnail" => thumbnail::run(job, host),
         "verify" => verify::run(job, host),
         other => {
             let other: String = other.chars().take(80).collect();
             let message = format!(
                 "payload field op: {other:?} is not offered by this version, which has \
-                 \"keying\", \"ladder\", \"probe\", \"thumbnail\" and \"verify\""
+                 \"keying\", \"ladder\", \"probe\", \"stitch\", \"thumbnail\" and \"verify\""
             );
             Err(Failure::permanent(Cause::Payload, message))
         }

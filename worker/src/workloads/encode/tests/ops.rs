@@ -1,6 +1,7 @@
 //! The ops besides the ladder, on real films with the real FFmpeg.
 
 mod keying;
+mod stitch;
 
 use super::super::ops;
 use super::stage::{Stage, Studio, cut, ffmpeg, ffprobe};

@@ -16,13 +16,13 @@ use super::super::output::delivery::{self, Begun, Delivery, Ready};
 use super::super::output::names::{file_name, path_text};
 use super::super::output::publish::Staging;
 use super::super::output::verify;
-use super::super::progress::Meter;
-use super::super::run::{self as run_ffmpeg, Files, Ran};
+use super::super::run::{Files, Ran};
 use super::super::tools::Tools;
 use super::check::{self, Opened, Times};
 use super::details;
 use super::filters::{Look, even};
 use super::samples::{self, SIDE, Subject};
+use super::show::{self, Shown};
 use super::sound::{Container, Track};
 use crate::attempt::Job;
 use crate::parse_payload;
@@ -265,16 +265,10 @@ impl Work<'_> {
     ) -> Result<Ran, Failure> {
         let argv = graph::command(&self.tools.ffmpeg, keying, background, staged);
         let expected_us = u64::try_from(self.film.scan.length_us()).ok();
-        let (began, mut meter) = (Instant::now(), Meter::new(expected_us));
         let files = Files::of(self.input, self.staging.path());
         let more: Vec<&Path> = background.map(Background::path).into_iter().collect();
-        let mut furthest = 0.0_f64;
-        run_ffmpeg::ffmpeg_on(self.host, (files, &more), argv, &mut |block| {
-            let bytes = run_ffmpeg::bytes_of([staged]);
-            let (fraction, note) = meter.report(began.elapsed(), block, bytes);
-            furthest = furthest.max(fraction.unwrap_or(0.0));
-            self.host.progress(Some(furthest), &format!("keying, {note}"));
-        })
+        let shown = Shown { word: "keying", output: staged, expected_us, from: 0.0 };
+        show::ffmpeg(self.host, (files, &more), argv, shown).0
     }
 
     fn check(&self, opened: &Opened, size: (u32, u32)) -> Result<(), String> {
