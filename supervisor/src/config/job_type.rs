@@ -11,7 +11,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 /// Types that exist without configuration; each runs the workload of its name.
-pub(crate) const BUILT_IN: [&str; 3] = ["command", "encode", "noop"];
+pub(crate) const BUILT_IN: [&str; 4] = ["command", "encode", "noop", "remote"];
 
 section! {
     /// A job type.
@@ -222,6 +222,18 @@ impl JobType {
                 job_type.concurrency = 64;
                 job_type.timeout = SpanOr::from_secs(60);
                 job_type.claim_sync = false;
+            }
+            "remote" => {
+                // One process: a credential's limits hold for all of its operations together.
+                job_type.workers.max = 1;
+                job_type.concurrency = 10_000;
+                // Operations that mostly wait take no place from work that uses the CPU.
+                job_type.counts_in_cap = false;
+                // A description has its own deadline, and knows since when.
+                job_type.timeout = SpanOr::unbounded();
+                job_type.network = Network::Tcp(vec![53, 443]);
+                // Thousands of operations would wait while a culprit among them is looked for.
+                job_type.poison_after = 0;
             }
             _ => {}
         }

@@ -23,7 +23,7 @@ use std::path::Path;
 const RUNTIME_BYTES_MAX: usize = 82;
 
 /// Workloads that the worker program of this version offers.
-const WORKLOADS: [&str; 3] = BUILT_IN;
+const WORKLOADS: [&str; 4] = BUILT_IN;
 
 /// Checks everything, and lets defaults give way. Returns what is allowed and probably not meant.
 pub(crate) fn check(
