@@ -9,6 +9,7 @@ use std::fs::File;
 use std::io::{BufReader, Write};
 use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -23,6 +24,8 @@ struct House {
     behaviour: Behaviour,
     base: String,
     started: Instant,
+    /// Connections that are open.
+    open: AtomicUsize,
     rooms: Mutex<Rooms>,
 }
 
@@ -59,12 +62,17 @@ pub fn serve(shape: Shape, journal: &Path, behaviour: &Value) -> std::io::Result
         behaviour,
         base: format!("http://127.0.0.1:{port}"),
         started: Instant::now(),
+        open: AtomicUsize::new(0),
         rooms: Mutex::new(rooms),
     });
     std::thread::spawn(move || {
         for stream in listener.incoming().flatten() {
             let house = Arc::clone(&house);
-            std::thread::spawn(move || house.speak(stream));
+            std::thread::spawn(move || {
+                house.open.fetch_add(1, Ordering::Relaxed);
+                house.speak(stream);
+                house.open.fetch_sub(1, Ordering::Relaxed);
+            });
         }
     });
     let mut out = std::io::stdout().lock();
@@ -114,7 +122,8 @@ impl House {
         let at_us = u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX);
         let route = self.shape.route(&request.method, &request.path);
         let mut rooms = self.lock();
-        let mut line = json!({ "at_us": at_us, "path": request.path });
+        let open = self.open.load(Ordering::Relaxed);
+        let mut line = json!({ "at_us": at_us, "path": request.path, "open": open });
         let proved = self.shape.is_proved(request.header("authorization"));
         let after = match route {
             Route::File(name) => rooms.file(&name, request, &mut line),
