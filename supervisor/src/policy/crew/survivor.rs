@@ -5,9 +5,9 @@
 //! back without counting: nobody saw what it died of.
 
 use super::Crew;
+use super::deadline::DEAD_AFTER;
 use super::deadline::Timer;
 use super::loss::Verdict;
-use super::deadline::DEAD_AFTER;
 use super::worker::{Worker, WorkerState};
 use crate::policy::claim::{TakenJob, TypeName, WorkerId};
 use crate::policy::event::{Action, Notice};

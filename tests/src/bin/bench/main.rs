@@ -14,6 +14,7 @@ mod ladder;
 mod machine;
 mod pickup;
 mod process;
+mod remote;
 mod restart;
 mod throughput;
 
@@ -22,7 +23,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 /// All benches by name.
-const BENCHES: [(&str, fn()); 12] = [
+const BENCHES: [(&str, fn()); 13] = [
     ("pickup", pickup::pickup),
     ("throughput", throughput::throughput),
     ("idle", idle::idle),
@@ -35,6 +36,7 @@ const BENCHES: [(&str, fn()); 12] = [
     ("cage", cage::cage),
     ("encode", encode::encode),
     ("ladder", ladder::ladder),
+    ("remote", remote::remote),
 ];
 
 fn main() -> ExitCode {
