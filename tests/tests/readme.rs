@@ -203,6 +203,11 @@ fn the_examples_of_stitch_run() {
 }
 
 #[test]
+fn the_examples_of_passthrough_run() {
+    media_examples("passthrough");
+}
+
+#[test]
 fn every_variable_of_its_table_is_read() {
     let stage = Stage::dark("");
     let names = ["MAX_WORKERS", "MIN_WORKERS", "WORKER_TIMEOUT", "INSTANCE_ID", "REDIS_HOST"];

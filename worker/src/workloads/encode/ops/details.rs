@@ -97,6 +97,10 @@ impl Detail {
         self.codec_type == "audio" && self.channels > 0 && self.codec() != "unknown"
     }
 
+    pub(super) fn is_cover(&self) -> bool {
+        self.disposition.get("attached_pic").is_some_and(|flag| *flag != 0)
+    }
+
     /// Degrees by which the picture is turned for showing.
     pub(super) fn rotation(&self) -> f64 {
         self.side_data_list.iter().find_map(|data| data.rotation).unwrap_or(0.0)

@@ -5,6 +5,7 @@ mod details;
 mod filters;
 mod jpeg;
 mod keying;
+mod passthrough;
 mod probe;
 mod samples;
 mod show;
@@ -39,6 +40,7 @@ pub(super) fn run(job: &Job, host: &dyn Host) -> Result<Value, Failure> {
     match offer.op.as_str() {
         "keying" => keying::run(job, host),
         "ladder" => ladder::run(job, host),
+        "passthrough" => passthrough::run(job, host),
         "probe" => probe::run(job, host),
         "stitch" => stitch::run(job, host),
         "thumbnail" => thumbnail::run(job, host),
@@ -47,7 +49,8 @@ pub(super) fn run(job: &Job, host: &dyn Host) -> Result<Value, Failure> {
             let other: String = other.chars().take(80).collect();
             let message = format!(
                 "payload field op: {other:?} is not offered by this version, which has \
-                 \"keying\", \"ladder\", \"probe\", \"stitch\", \"thumbnail\" and \"verify\""
+                 \"keying\", \"ladder\", \"passthrough\", \"probe\", \"stitch\", \
+                 \"thumbnail\" and \"verify\""
             );
             Err(Failure::permanent(Cause::Payload, message))
         }

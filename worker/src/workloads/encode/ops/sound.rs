@@ -9,6 +9,7 @@ use serde::Serialize;
 pub(super) enum Container {
     Mp4,
     Mov,
+    Matroska,
     Webm,
 }
 
@@ -17,6 +18,7 @@ impl Container {
         match self {
             Self::Mp4 => "MP4",
             Self::Mov => "MOV",
+            Self::Matroska => "Matroska",
             Self::Webm => "WebM",
         }
     }
@@ -26,13 +28,26 @@ impl Container {
         match self {
             Self::Mp4 => &["aac", "mp3", "ac3", "eac3", "alac"],
             Self::Mov => &["aac", "mp3", "ac3", "alac", "pcm_s16le", "pcm_s24le", "pcm_s16be"],
+            Self::Matroska => &[
+                "aac",
+                "mp3",
+                "ac3",
+                "eac3",
+                "dts",
+                "truehd",
+                "flac",
+                "opus",
+                "vorbis",
+                "pcm_s16le",
+                "pcm_s24le",
+            ],
             Self::Webm => &["opus", "vorbis"],
         }
     }
 
     const fn encoder(self) -> &'static str {
         match self {
-            Self::Mp4 => "aac",
+            Self::Mp4 | Self::Matroska => "aac",
             Self::Mov => "pcm_s16le",
             Self::Webm => "libopus",
         }
@@ -79,7 +94,7 @@ impl Track {
     }
 
     /// For the output's track of this number.
-    pub(super) fn arguments(&self, command: &mut FfmpegCommand, at: usize) {
+    pub(super) fn arguments(&self, command: &mut FfmpegCommand, at: usize, bitrate: u64) {
         command.args([format!("-c:a:{at}").as_str(), self.encoder]);
         if self.is_copied() {
             return;
@@ -90,7 +105,7 @@ impl Track {
         command.args([format!("-ar:a:{at}").as_str(), "48000"]);
         command.args([format!("-ac:a:{at}"), self.channels.to_string()]);
         if self.encoder != "pcm_s16le" {
-            command.args([format!("-b:a:{at}").as_str(), "160k"]);
+            command.args([format!("-b:a:{at}"), bitrate.to_string()]);
         }
     }
 }

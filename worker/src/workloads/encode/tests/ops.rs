@@ -1,6 +1,7 @@
 //! The ops besides the ladder, on real films with the real FFmpeg.
 
 mod keying;
+mod passthrough;
 mod stitch;
 
 use super::super::ops;

@@ -2,7 +2,7 @@
 
 use super::super::super::arguments::{self, INPUT_GUARD};
 use super::super::super::film::facts::Facts;
-use super::super::super::payload::{Crf, Preset};
+use super::super::super::payload::{AudioBitrate, Crf, Preset};
 use super::super::details::Matrix;
 use super::super::filters::Look;
 use super::super::sound::Track;
@@ -112,7 +112,7 @@ pub(super) fn command(
     }
     video(&mut command, keying);
     for (at, track) in keying.tracks.iter().enumerate() {
-        track.arguments(&mut command, at);
+        track.arguments(&mut command, at, AudioBitrate::default().0);
     }
     arguments::no_more_streams(&mut command);
     match keying.format {

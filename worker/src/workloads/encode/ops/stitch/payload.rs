@@ -160,7 +160,7 @@ impl TryFrom<String> for Size {
     fn try_from(text: String) -> Result<Self, String> {
         let sides = text.split_once('x').and_then(|(width, height)| {
             let (width, height) = (width.parse().ok()?, height.parse().ok()?);
-            let is_side = |side: u32| SIDES.contains(&side) && side % 2 == 0;
+            let is_side = |side: u32| SIDES.contains(&side) && side.is_multiple_of(2);
             (is_side(width) && is_side(height)).then_some((width, height))
         });
         let (least, most) = (SIDES.start(), SIDES.end());

@@ -46,7 +46,7 @@ impl Rate {
         }
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "1 to 120")]
         let thousandths = (rate * 1000.0).round() as u32;
-        if thousandths % 1000 == 0 {
+        if thousandths.is_multiple_of(1000) {
             return Self { over: thousandths / 1000, under: 1 };
         }
         Self { over: thousandths, under: 1000 }
