@@ -3,7 +3,7 @@
 //! ffmpeg-sidecar builds it, with its downloads left out and never as the runner: that would
 //! leave FFmpeg behind when this process dies.
 
-use super::plan::{Audio, KEYFRAME_SECONDS, Plan, Rung};
+use super::plan::{KEYFRAME_SECONDS, Plan, Rung};
 use ffmpeg_sidecar::command::FfmpegCommand;
 use std::ffi::OsString;
 use std::fmt::Write as _;
@@ -60,13 +60,8 @@ pub(super) fn ladder(
     let keyframes = format!("expr:gte(t,n_forced*{KEYFRAME_SECONDS})");
     for (at, (rung, path)) in plan.rungs.iter().zip(staged).enumerate() {
         command.map(format!("[v{at}]"));
-        if let Some(audio) = plan.audio {
-            command.map(format!("0:{}", audio.stream));
-        }
         video(&mut command, plan, rung, &keyframes);
-        if let Some(audio) = plan.audio {
-            self::audio(&mut command, audio);
-        }
+        beside(&mut command, plan);
         no_more_streams(&mut command);
         command.args(["-movflags", "+faststart"]);
         command.format("mp4").output(path);
@@ -97,10 +92,9 @@ pub(super) fn words(mut command: FfmpegCommand) -> Vec<OsString> {
 /// after the only filter that looks at neighbours.
 pub(super) fn filter_graph(plan: &Plan, cut: &str) -> String {
     let mut graph = format!("[0:{}]", plan.video_stream);
-    if plan.deinterlace {
-        graph.push_str("yadif=mode=send_frame:deint=interlaced,");
-    }
+    graph.push_str(plan.treatment.among_neighbours());
     graph.push_str(cut);
+    graph.push_str(&plan.treatment.alone());
     let written = write!(graph, "split={}", plan.rungs.len());
     written.expect("writing to a String cannot fail");
     (0..plan.rungs.len()).for_each(|at| graph.push_str(&format!("[s{at}]")));
@@ -129,11 +123,26 @@ pub(super) fn video(command: &mut FfmpegCommand, plan: &Plan, rung: &Rung, keyfr
     }
 }
 
-pub(super) fn audio(command: &mut FfmpegCommand, audio: Audio) {
-    command.codec_audio("aac");
-    command.args(["-b:a", &audio.bitrate.to_string(), "-ac", &audio.channels.to_string()]);
-    // Gaps in the track are filled with silence instead of letting it run ahead.
-    command.args(["-ar", "48000", "-af", "aresample=async=1"]);
+/// What an output holds beside its pictures. Languages and who is the default are taken over by
+/// FFmpeg, because every track is mapped by itself.
+pub(super) fn beside(command: &mut FfmpegCommand, plan: &Plan) {
+    for (at, audio) in plan.audio.iter().enumerate() {
+        command.map(format!("0:{}", audio.stream));
+        command.args([&format!("-b:a:{at}"), &audio.bitrate.to_string()]);
+        command.args([&format!("-ac:a:{at}"), &audio.channels.to_string()]);
+    }
+    if !plan.audio.is_empty() {
+        // Gaps in a track are filled with silence instead of letting it run ahead, and mixing
+        // down leaves room for all channels at once.
+        let filter = "aresample=async=1:rematrix_maxval=1";
+        command.codec_audio("aac").args(["-ar", "48000", "-af", filter]);
+    }
+    for stream in &plan.subtitles {
+        command.map(format!("0:{stream}"));
+    }
+    if !plan.subtitles.is_empty() {
+        command.args(["-c:s", "mov_text"]);
+    }
 }
 
 /// Chapters and timecodes would each add a stream.
@@ -184,7 +193,7 @@ mod tests {
 
     #[test]
     fn a_silent_film_maps_no_audio() {
-        let arguments = arguments(|facts| facts.audio = None);
+        let arguments = arguments(|facts| facts.streams.clear());
         assert_eq!(after(&arguments, "-map"), ["[v0]", "[v1]", "[v2]"]);
         assert!(!arguments.contains(&"-c:a".to_owned()));
     }
@@ -193,11 +202,11 @@ mod tests {
     fn surround_becomes_stereo_and_mono_stays_mono() {
         let with = |channels| {
             arguments(move |facts| {
-                facts.audio.as_mut().expect("the test film has audio").channels = channels;
+                facts.streams[0].channels = channels;
             })
         };
-        assert_eq!(after(&with(8), "-ac"), ["2", "2", "2"]);
-        assert_eq!(after(&with(1), "-ac"), ["1", "1", "1"]);
+        assert_eq!(after(&with(8), "-ac:a:0"), ["2", "2", "2"]);
+        assert_eq!(after(&with(1), "-ac:a:0"), ["1", "1", "1"]);
     }
 
     #[test]
@@ -206,7 +215,7 @@ mod tests {
             facts.video.interlaced = true;
             facts.video.irregular = true;
         });
-        assert!(after(&arguments, "-filter_complex")[0].starts_with("[0:0]yadif="));
+        assert!(after(&arguments, "-filter_complex")[0].starts_with("[0:0]bwdif="));
         assert_eq!(after(&arguments, "-enc_time_base"), [FINE_CLOCK; 3]);
     }
 }

@@ -7,6 +7,7 @@ use super::chunks::cut::{self, Cuts};
 use super::chunks::make::{self, Parts};
 use super::film::facts::Facts;
 use super::film::probe::{self, Film};
+use super::film::scan::Track;
 use super::host::{Host, go_on};
 use super::output::names::{output_name, path_text};
 use super::output::publish::{self, Staging};
@@ -244,7 +245,7 @@ impl Work<'_> {
     /// How long the outputs will be, as far as the packets tell.
     fn expected_us(&self) -> Option<u64> {
         let scan = &self.film.scan;
-        let is_broken = scan.tracks.values().any(|track| track.breaks > 0);
+        let is_broken = !scan.tracks.values().all(Track::has_steady_clock);
         u64::try_from(scan.length_us()).ok().filter(|_| !is_broken)
     }
 
@@ -273,6 +274,7 @@ impl Work<'_> {
                 frames: self.film.scan.tracks.get(&self.plan.video_stream).map(|t| t.packets),
                 facts: &self.film.facts,
             },
+            "notes": self.plan.notes,
             "warnings": outputs.warnings,
             "chunks": outputs.chunks.0,
             "resumed": outputs.chunks.1,

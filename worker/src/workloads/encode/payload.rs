@@ -42,7 +42,20 @@ pub(super) struct Ladder {
     #[serde(default)]
     pub(super) audio_bitrate: AudioBitrate,
     #[serde(default)]
+    pub(super) audio_layout: AudioLayout,
+    #[serde(default)]
     pub(super) chunk_seconds: ChunkSeconds,
+}
+
+/// What becomes of surround sound.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum AudioLayout {
+    /// It is mixed down. Mono stays mono.
+    #[default]
+    Stereo,
+    /// It keeps its channels, up to 7.1.
+    Keep,
 }
 
 /// How much film one chunk has; 0 encodes every film in one go. A kill costs up to one chunk of
@@ -291,12 +304,13 @@ mod tests {
         let ladder = read_text(
             r#"{"op":"ladder","input":"/a","output_dir":"/b","renditions":["2160p","144p"],
                 "format":"mp4","expect":{"duration_ms":20000},"crf":30,"preset":"slow",
-                "audio_bitrate":"96k","chunk_seconds":0}"#,
+                "audio_bitrate":"96k","audio_layout":"keep","chunk_seconds":0}"#,
         )
         .expect("every field is within its bounds");
         assert_eq!(ladder.renditions.0, [2160, 144]);
         assert_eq!((ladder.crf, ladder.preset), (Crf(30), Preset::Slow));
         assert_eq!(ladder.audio_bitrate, AudioBitrate(96_000));
+        assert_eq!(ladder.audio_layout, AudioLayout::Keep);
         assert_eq!(ladder.expect.duration_ms, Some(20_000));
         assert_eq!(ladder.chunk_seconds, ChunkSeconds(0));
     }
@@ -318,6 +332,7 @@ mod tests {
             (r#","preset":"placebo"#, "payload is not JSON", ""),
             (r#","preset":"placebo""#, "preset", "veryslow"),
             (r#","audio_bitrate":"9k""#, "audio_bitrate", "32000 to 512000"),
+            (r#","audio_layout":"5.1""#, "audio_layout", "stereo"),
             (r#","audio_bitrate":"fast""#, "audio_bitrate", "160k"),
             (r#","expect":{"duration":3}"#, "expect", "duration_ms"),
             (r#","colour":1"#, "colour", "unknown field"),

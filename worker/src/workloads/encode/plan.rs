@@ -5,7 +5,9 @@
 //! sharp as a landscape one.
 
 use super::film::facts::Facts;
-use super::payload::{Ladder, Preset};
+use super::film::tracks::{Audio, Wish, tracks};
+use super::film::treatment::{Treatment, treatment};
+use super::payload::{AudioLayout, Ladder, Preset};
 use serde::Serialize;
 use shiftboss_protocol::job::{Cause, Failure};
 
@@ -23,14 +25,26 @@ pub(super) struct Plan {
     pub(super) rungs: Vec<Rung>,
     /// Index of the video stream in the input.
     pub(super) video_stream: u32,
-    /// The film is interlaced.
-    pub(super) deinterlace: bool,
+    /// What the pictures need before they are scaled.
+    pub(super) treatment: Treatment,
     /// Frames come at irregular times, which are kept.
     pub(super) irregular: bool,
-    /// The audio track, if there is one.
-    pub(super) audio: Option<Audio>,
+    /// The audio tracks of every output; the first one is that of players that know one.
+    pub(super) audio: Vec<Audio>,
+    /// Indexes of the subtitles that every output gets.
+    pub(super) subtitles: Vec<u32>,
     pub(super) crf: u32,
     pub(super) preset: Preset,
+    /// What was decided about the film, for people.
+    #[serde(skip)]
+    pub(super) notes: Vec<String>,
+}
+
+impl Plan {
+    /// Outputs hold more than pictures.
+    pub(super) fn has_beside(&self) -> bool {
+        !self.audio.is_empty() || !self.subtitles.is_empty()
+    }
 }
 
 /// One output.
@@ -44,35 +58,32 @@ pub(super) struct Rung {
     pub(super) rate_max_kbit: u32,
 }
 
-/// The audio track of every output.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub(super) struct Audio {
-    /// Index of the stream in the input.
-    pub(super) stream: u32,
-    /// 1 for a mono input, else 2.
-    pub(super) channels: u32,
-    /// Bits per second.
-    pub(super) bitrate: u64,
-}
-
 /// Decides what to make of the film.
 ///
 /// # Errors
-/// A permanent [`Failure`] when the film is too small or too long-sided to be encoded.
+/// A permanent [`Failure`] when the film is too small or too long-sided to be encoded, or has
+/// colours that FFmpeg cannot show.
 pub(super) fn plan(facts: &Facts, ladder: &Ladder) -> Result<Plan, Failure> {
+    let treatment = treatment(facts)?;
+    let mut notes = treatment.notes(&facts.video);
+    let wish = Wish {
+        bitrate: ladder.audio_bitrate.0,
+        keeps_surround: ladder.audio_layout == AudioLayout::Keep,
+        holds_text: true,
+    };
+    let tracks = tracks(facts, wish);
+    notes.extend(tracks.notes);
     Ok(Plan {
         video_encoder: "libx264",
         rungs: rungs(facts, &ladder.renditions.0)?,
         video_stream: facts.video.stream,
-        deinterlace: facts.video.interlaced,
+        treatment,
         irregular: facts.video.irregular,
-        audio: facts.audio.map(|audio| Audio {
-            stream: audio.stream,
-            channels: if audio.channels == 1 { 1 } else { 2 },
-            bitrate: ladder.audio_bitrate.0,
-        }),
+        audio: tracks.audio,
+        subtitles: tracks.subtitles,
         crf: ladder.crf.0,
         preset: ladder.preset,
+        notes,
     })
 }
 

@@ -3,6 +3,7 @@
 mod chunks;
 mod films;
 mod hostile;
+mod hygiene;
 mod ladder;
 mod ops;
 mod stage;
