@@ -1,7 +1,7 @@
 //! The ladder beside what people would run instead: bare ffmpeg, HandBrakeCLI, one encode after
 //! another; and what chunks cost, in time, size and quality.
 //!
-//! [`SHORT`] makes all films a sixth as long, to try the bench itself.
+//! [`SHORT`] makes all films a sixth as long and leaves the first part out, to try the bench.
 
 use crate::encode::{Argv, Cost, submit_payload, wait_told};
 use crate::figures::{Spread, head, row, say};
@@ -22,17 +22,23 @@ pub(crate) fn media() {
     if !film::is_possible() {
         return;
     }
-    say("### One decode for three renditions, beside three runs\n");
-    ladder::decode_heavy(1);
+    if !is_short() {
+        say("### One decode for three renditions, beside three runs\n");
+        ladder::decode_heavy(1);
+    }
     let stage = Stage::new("[types.encode]\nworkers = { max = 2 }");
     chunks(&stage);
     minute(&stage);
     at_once(&stage);
 }
 
+fn is_short() -> bool {
+    std::env::var_os(SHORT).is_some()
+}
+
 /// Seconds of a film, or a sixth of them.
 fn seconds(long: u32) -> &'static str {
-    match (long, std::env::var_os(SHORT).is_some()) {
+    match (long, is_short()) {
         (60, false) => "60",
         (60, true) => "10",
         (_, false) => "18",
@@ -108,7 +114,7 @@ fn chunks(stage: &Stage) {
     let film = film(stage, "chunks.mp4", "1280x720", 60);
     let rendition = "720p";
     // Four times a chunk must fit into the film.
-    let chunk = if std::env::var_os(SHORT).is_some() { 2 } else { 10 };
+    let chunk = if is_short() { 2 } else { 10 };
     let make = |folder: &str, chunk_seconds: u32| {
         let more = json!({"renditions": [rendition], "chunk_seconds": chunk_seconds});
         job(stage, &film, folder, &more).0
@@ -184,12 +190,16 @@ fn at_once(stage: &Stage) {
     let together = || {
         let start = Instant::now();
         let jobs = [submit("one"), submit("two")];
-        jobs.map(|id| wait_told(stage, id, start));
+        for id in jobs {
+            wait_told(stage, id, start);
+        }
         start.elapsed().as_secs_f64()
     };
     let in_turn = || {
         let start = Instant::now();
-        ["one", "two"].map(|folder| wait_told(stage, submit(folder), start));
+        for folder in ["one", "two"] {
+            wait_told(stage, submit(folder), start);
+        }
         start.elapsed().as_secs_f64()
     };
     // Both workers are there before anything is measured.
@@ -219,9 +229,8 @@ fn has_filter(name: &str) -> bool {
 
 /// What a filter that compares says of a film beside its source.
 fn quality(made: &Path, source: &Path, filter: &str, key: &str) -> String {
-    let graph = format!(
-        "[0:v]settb=AVTB,setpts=N/30/TB[a];[1:v]settb=AVTB,setpts=N/30/TB[b];[a][b]{filter}"
-    );
+    let one = "settb=AVTB,setpts=N/30/TB";
+    let graph = format!("[0:v]{one}[a];[1:v]{one}[b];[a][b]{filter}");
     let said = Command::new("ffmpeg")
         .args(["-hide_banner", "-nostdin", "-i"])
         .arg(made)
