@@ -9,7 +9,7 @@ use super::film::facts::Facts;
 use super::film::probe::{self, Film};
 use super::film::scan::Track;
 use super::hls::{self, Packed};
-use super::host::{Host, go_on};
+use super::host::{Host, Steady, go_on, threads};
 use super::output::decode;
 use super::output::names::{folder_name, output_name, path_text};
 use super::output::publish::{self, Staging};
@@ -34,7 +34,7 @@ use std::time::{Duration, Instant};
 /// the outputs are complete and only their renaming was interrupted. What a next attempt can
 /// use is kept.
 pub(super) fn run(job: &Job, host: &dyn Host) -> Result<Value, Failure> {
-    let outcome = attempt(job, host);
+    let outcome = attempt(job, &Steady::new(host));
     let is_over = match &outcome {
         Ok(_) => true,
         Err(failure) => failure.permanent || failure.cause == Cause::Cancelled,
@@ -61,7 +61,8 @@ fn attempt(job: &Job, host: &dyn Host) -> Result<Value, Failure> {
 
     let began = Instant::now();
     let film = probe::film(host, &tools, &input, ladder.expect.duration_ms)?;
-    let plan = plan::plan(&film.facts, &ladder)?;
+    let mut plan = plan::plan(&film.facts, &ladder)?;
+    plan.threads = threads(settings);
     let probe_ms = milliseconds(began.elapsed());
 
     go_on(host)?;
@@ -161,8 +162,16 @@ impl Work<'_> {
     fn parts<'b>(&'b self, cuts: &'b Cuts) -> Result<Encoding<'b>, Failure> {
         Ok(match make::parts(self, cuts)? {
             make::Made::Parts(parts) => Encoding::Chunks(parts),
-            make::Made::Whole(reason) => Encoding::Whole(Some(self.in_one_go(reason))),
+            make::Made::Whole(reason) => {
+                self.host.begin_anew();
+                Encoding::Whole(Some(self.in_one_go(reason)))
+            }
         })
+    }
+
+    /// Shows a share of what is done before the outputs are checked.
+    pub(super) fn show(&self, share: f64, note: &str) {
+        self.host.progress(Some(share * self.plan.check.begin()), note);
     }
 
     fn in_one_go(&self, reason: String) -> String {
@@ -217,7 +226,7 @@ impl Work<'_> {
         for (at, (rung, name)) in self.plan.rungs.iter().zip(&names).enumerate() {
             go_on(self.host)?;
             let note = format!("checking output {} of {}", at + 1, names.len());
-            self.host.progress(Some(verify::NEARLY), &note);
+            self.host.progress(Some(self.plan.check.begin()), &note);
             let bytes = staging.bytes_of(name)?;
             let of = (rung, self.plan);
             outputs.made.push(verify::open(self.host, self.tools, &staged[at], bytes, of)?);
@@ -228,9 +237,10 @@ impl Work<'_> {
         outputs.warnings = verify::judge(&outputs.made, (self.film, self.plan), &last)?;
         outputs.warnings.extend(complaint);
         // Last: what the packets tell already needs no decoder.
-        for (made, path) in outputs.made.iter_mut().zip(&staged) {
+        let count = outputs.made.len();
+        for (at, (made, path)) in outputs.made.iter_mut().zip(&staged).enumerate() {
             go_on(self.host)?;
-            let check = self.plan.check;
+            let check = (self.plan.check, at, count);
             made.decoded = decode::decode((self.host, self.tools), path, made, check)?;
         }
         outputs.verify_ms = milliseconds(verifying.elapsed());
@@ -273,9 +283,11 @@ impl Work<'_> {
         let (began, mut meter) = (Instant::now(), Meter::new(self.expected_us()));
         let files = Files::of(self.input, folder);
         run_ffmpeg::ffmpeg(self.host, files, argv, &mut |block| {
-            let bytes = run_ffmpeg::bytes_of(staged.iter().map(PathBuf::as_path));
-            let (fraction, note) = meter.report(began.elapsed(), block, bytes);
-            self.host.progress(fraction, &note);
+            let sizes: Vec<u64> =
+                staged.iter().map(|path| run_ffmpeg::bytes_of([path.as_path()])).collect();
+            let (fraction, note) = meter.report(began.elapsed(), block, sizes.iter().sum());
+            let fraction = fraction.map(|fraction| fraction * self.plan.check.begin());
+            self.host.progress(fraction, &format!("{note}{}", self.plan.sizes(&sizes)));
         })
     }
 

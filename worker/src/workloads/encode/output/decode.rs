@@ -30,7 +30,7 @@ pub(crate) fn decode(
     (host, tools): (&dyn Host, &Tools),
     path: &Path,
     made: &Made,
-    check: Check,
+    (check, at, outputs): (Check, usize, usize),
 ) -> Result<u64, Failure> {
     let wrong = |what: String| {
         let name = &made.name;
@@ -45,8 +45,9 @@ pub(crate) fn decode(
         }
         Check::Full => {
             let length_us = made.duration_ms.saturating_mul(1000);
-            let mut show = |_: Option<f64>, note: &str| {
-                host.progress(Some(NEARLY), &format!("checking {}: {note}", made.name));
+            let mut show = |share: Option<f64>, note: &str| {
+                let share = job_share(check, (at, outputs), share.unwrap_or(0.0));
+                host.progress(Some(share), &format!("checking {}: {note}", made.name));
             };
             let streams = ["0:v", "0:a?"];
             let ran = to_null((host, tools), path, &streams, Some(length_us), &mut show)?;
@@ -61,6 +62,13 @@ pub(crate) fn decode(
         return Err(wrong(format!("{frames} frames could be decoded, it holds {wanted} there")));
     }
     Ok(frames)
+}
+
+/// The share of the job when output `at` of so many is decoded up to a share of its own.
+fn job_share(check: Check, (at, outputs): (usize, usize), share: f64) -> f64 {
+    #[expect(clippy::cast_precision_loss, reason = "there are at most eight outputs")]
+    let done = (at as f64 + share) / outputs.max(1) as f64;
+    check.begin() + (NEARLY - check.begin()) * done
 }
 
 fn count(number: usize) -> u64 {
@@ -202,6 +210,13 @@ mod tests {
             );
         }
         assert_eq!(Groups::of(&pictures(0, 50)).wanted, Vec::<i64>::new());
+    }
+
+    #[test]
+    fn decoding_fills_what_encoding_left() {
+        assert!((job_share(Check::Full, (0, 3), 0.0) - 0.92).abs() < 1e-9);
+        assert!((job_share(Check::Full, (1, 2), 0.0) - (0.92 + NEARLY) / 2.0).abs() < 1e-9);
+        assert!((job_share(Check::Full, (2, 3), 1.0) - NEARLY).abs() < 1e-9);
     }
 
     #[test]

@@ -116,7 +116,8 @@ pub(crate) fn open(
     }
     let doing = format!("checking {name}");
     let scan = Scan::with_clock(facts.video.stream, None);
-    let mut scan = probe::scan(host, tools, path, bytes, ((&doing, Some(NEARLY)), scan))?;
+    let mut scan =
+        probe::scan(host, tools, path, bytes, ((&doing, Some(plan.check.begin())), scan))?;
     scan.pictures.sort();
     if let Some(words) = &scan.cut {
         return Err(wrong(format!("it is cut: {words}")));

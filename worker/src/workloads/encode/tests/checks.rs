@@ -45,7 +45,7 @@ impl Scene {
             verify::open(host.0, host.1, output, bytes, (&plan.rungs[0], &plan)).and_then(|made| {
                 let last = Block { is_last: true, ..Block::default() };
                 verify::judge(std::slice::from_ref(&made), (&film, &plan), &last)?;
-                decode::decode(host, output, &made, ladder.check)
+                decode::decode(host, output, &made, (ladder.check, 0, 1))
             });
         judged.err().map(|failure| failure.message).unwrap_or_default()
     }
