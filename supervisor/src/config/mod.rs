@@ -240,6 +240,9 @@ impl Config {
         (limits.io_read.map(Size::bytes), limits.io_write.map(Size::bytes)).hash(&mut hasher);
         (limits.file_size.map(Size::bytes), limits.memory.map(Size::bytes)).hash(&mut hasher);
         (job_type.confine, &job_type.network, &job_type.devices).hash(&mut hasher);
+        if job_type.workload == "remote" {
+            self.providers_dir().map(|folder| place::listing(&folder)).hash(&mut hasher);
+        }
         TypeSettings { start_mark: hasher.finish(), ..job_type.settings() }
     }
 
@@ -268,6 +271,14 @@ impl Config {
     pub fn worker_of(&self, job_type: &str) -> &Path {
         let own = self.types.get(job_type).and_then(|job_type| job_type.worker.as_deref());
         own.unwrap_or(&self.worker)
+    }
+
+    /// The folder with descriptions of providers, `providers` beside the configuration file, if it
+    /// is there.
+    #[must_use]
+    pub fn providers_dir(&self) -> Option<PathBuf> {
+        let folder = self.file.as_ref()?.parent()?.join("providers");
+        folder.is_dir().then_some(folder)
     }
 
     /// The directory of this instance's sockets and locks.
@@ -355,7 +366,7 @@ mod tests {
         let settings = config.policy_settings();
         assert_eq!(
             settings.types.keys().collect::<Vec<_>>(),
-            ["command", "encode", "keying", "noop"]
+            ["command", "encode", "keying", "noop", "remote"]
         );
         assert_eq!((settings.running_max, settings.workers_enabled), (None, true));
     }
