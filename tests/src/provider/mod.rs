@@ -131,6 +131,14 @@ impl Simulator {
         std::fs::write(providers.join(format!("{name}.toml")), text).expect("the folder is ours");
     }
 
+    /// The `env` of a type that knows its secrets.
+    #[must_use]
+    pub fn env(&self) -> String {
+        let secrets = self.shape.secrets().iter();
+        let secrets: Vec<_> = secrets.map(|name| format!("{name} = \"sk-simulated\"")).collect();
+        format!("env = {{ {} }}", secrets.join(", "))
+    }
+
     /// What it has been asked so far.
     ///
     /// # Panics

@@ -39,6 +39,11 @@ impl Operations {
         (id, true)
     }
 
+    /// All, each with its key.
+    pub(super) fn all(&self) -> Vec<(String, String)> {
+        self.by_key.iter().map(|(key, id)| (id.clone(), key.clone())).collect()
+    }
+
     pub(super) fn get(&mut self, id: &str) -> Option<&mut Operation> {
         self.by_id.get_mut(id)
     }

@@ -16,6 +16,9 @@ use std::time::{Duration, Instant};
 /// The start of an MP4, so that a file is taken for a film; the rest counts up.
 const FILM: &[u8] = b"\0\0\0\x18ftypisom\0\0\x02\0isomiso2";
 
+/// The start of a PNG.
+const PICTURE: &[u8] = b"\x89PNG\r\n\x1a\n";
+
 /// Bytes of a file.
 const FILE_BYTES: usize = 100_000;
 
@@ -124,9 +127,9 @@ impl House {
         let mut rooms = self.lock();
         let open = self.open.load(Ordering::Relaxed);
         let mut line = json!({ "at_us": at_us, "path": request.path, "open": open });
-        let proved = self.shape.is_proved(request.header("authorization"));
+        let proved = self.shape.is_proved(|name| request.header(name));
         let after = match route {
-            Route::File(name) => rooms.file(&name, request, &mut line),
+            Route::File(name) => rooms.file(self.shape, &name, request, &mut line),
             _ if !proved => {
                 line["kind"] = json!("unproved");
                 let body = json!({ "error": { "message": "bad key sk-simulated" } }).to_string();
@@ -145,6 +148,11 @@ impl House {
                 line["op"] = json!(id);
                 rooms.operations.cancel(&id);
                 After::GoesOn(answer(200, &[], b"{}"))
+            }
+            Route::Lookup => {
+                line["kind"] = json!("lookup");
+                let body = self.shape.list(&rooms.operations.all()).to_string();
+                After::GoesOn(answer(200, &[], body.as_bytes()))
             }
             Route::Unknown => {
                 line["kind"] = json!("unknown");
@@ -200,11 +208,9 @@ impl Rooms {
         if let Some(refused) = self.refusal(&house.behaviour, line) {
             return refused;
         }
-        let body: Value = serde_json::from_slice(&request.body).unwrap_or_default();
-        let params = house.shape.params(&body);
-        let text = |name: &str| params[name].as_str().unwrap_or_default().to_owned();
-        let (tag, mode) = (text("tag"), text("mode"));
-        let (id, is_new) = self.operations.accept(request.header("idempotency-key"), &tag, &mode);
+        let asked = house.shape.read(&request.body, request.header("idempotency-key"));
+        let (tag, mode) = (asked.tag, asked.mode);
+        let (id, is_new) = self.operations.accept(&asked.key, &tag, &mode);
         line["kind"] = json!(if is_new { "submit" } else { "again" });
         (line["op"], line["tag"]) = (json!(id), json!(tag));
         let lost = mode == "lose-submit" && is_new;
@@ -275,7 +281,7 @@ impl Rooms {
         After::GoesOn(answer(200, &[], body.as_bytes()))
     }
 
-    fn file(&mut self, id: &str, request: &Request, line: &mut Value) -> After {
+    fn file(&mut self, shape: Shape, id: &str, request: &Request, line: &mut Value) -> After {
         line["kind"] = json!("download");
         line["op"] = json!(id);
         line["range"] = json!(request.header("range"));
@@ -285,8 +291,9 @@ impl Rooms {
         };
         line["tag"] = json!(operation.tag);
         operation.downloads += 1;
-        let mut bytes = FILM.to_vec();
-        bytes.extend((0..FILE_BYTES - FILM.len()).map(|at| (at % 251) as u8));
+        let start = if shape == Shape::Bria { PICTURE } else { FILM };
+        let mut bytes = start.to_vec();
+        bytes.extend((0..FILE_BYTES - start.len()).map(|at| (at % 251) as u8));
         let etag = ("etag", "\"v1\"".to_owned());
         match (operation.mode.as_str(), operation.downloads) {
             ("expired", 1) => After::GoesOn(answer(403, &[], b"expired")),

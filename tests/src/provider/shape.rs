@@ -1,5 +1,7 @@
 //! How each provider speaks: where requests go, and what the answers look like.
 
+mod told;
+
 use serde_json::{Value, json};
 
 /// A provider's way of speaking.
@@ -9,12 +11,20 @@ pub enum Shape {
     Generic,
     Replicate,
     Fal,
+    Gemini,
+    Runway,
+    Kling,
+    OpenAi,
+    Leonardo,
+    Bria,
+    Seedance,
 }
 
 /// What a request is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Route {
     Submit,
+    Lookup,
     Poll(String),
     Result(String),
     Cancel(String),
@@ -32,9 +42,27 @@ pub(super) enum State {
     Cancelled,
 }
 
+/// Paths of a provider; `ID` stands for an operation. Method and path of each request.
+struct Paths {
+    submit: (&'static str, &'static str),
+    poll: &'static str,
+    cancel: (&'static str, &'static str),
+}
+
 impl Shape {
     /// All.
-    pub const ALL: [Self; 3] = [Self::Generic, Self::Replicate, Self::Fal];
+    pub const ALL: [Self; 10] = [
+        Self::Generic,
+        Self::Replicate,
+        Self::Fal,
+        Self::Gemini,
+        Self::Runway,
+        Self::Kling,
+        Self::OpenAi,
+        Self::Leonardo,
+        Self::Bria,
+        Self::Seedance,
+    ];
 
     /// Its word, that of its description.
     #[must_use]
@@ -43,6 +71,13 @@ impl Shape {
             Self::Generic => "generic",
             Self::Replicate => "replicate",
             Self::Fal => "fal",
+            Self::Gemini => "gemini",
+            Self::Runway => "runway",
+            Self::Kling => "kling",
+            Self::OpenAi => "openai",
+            Self::Leonardo => "leonardo",
+            Self::Bria => "bria",
+            Self::Seedance => "seedance",
         }
     }
 
@@ -56,123 +91,119 @@ impl Shape {
     #[must_use]
     pub fn input(self, tag: &str, mode: &str) -> Value {
         let params = json!({ "tag": tag, "mode": mode, "prompt": "a cat" });
+        let prompt = json!({ "prompt": format!("{tag} {mode}") });
         match self {
-            Self::Generic => params,
+            Self::Generic | Self::OpenAi | Self::Leonardo | Self::Bria | Self::Seedance => params,
             Self::Replicate => json!({ "model": "acme/film", "params": params }),
             Self::Fal => json!({ "app": "fal-ai/film", "params": params }),
+            Self::Gemini => json!({ "model": "veo-x", "instances": [params] }),
+            Self::Runway => json!({ "endpoint": "text_to_video", "params": params }),
+            Self::Kling => json!({ "task": "text2video", "params": prompt }),
         }
     }
 
     /// The names of the secrets that its description asks for.
     #[must_use]
-    pub const fn secret(self) -> &'static str {
+    pub const fn secrets(self) -> &'static [&'static str] {
         match self {
-            Self::Generic => "GENERIC_API_KEY",
-            Self::Replicate => "REPLICATE_API_TOKEN",
-            Self::Fal => "FAL_KEY",
+            Self::Generic => &["GENERIC_API_KEY"],
+            Self::Replicate => &["REPLICATE_API_TOKEN"],
+            Self::Fal => &["FAL_KEY"],
+            Self::Gemini => &["GEMINI_API_KEY"],
+            Self::Runway => &["RUNWAYML_API_SECRET"],
+            Self::Kling => &["KLING_ACCESS_KEY", "KLING_SECRET_KEY"],
+            Self::OpenAi => &["OPENAI_API_KEY"],
+            Self::Leonardo => &["LEONARDO_API_KEY"],
+            Self::Bria => &["BRIA_API_TOKEN"],
+            Self::Seedance => &["ARK_API_KEY"],
         }
     }
 
-    /// Whether these headers prove who asks; the secret is always `sk-simulated`.
-    pub(super) fn is_proved(self, authorization: &str) -> bool {
+    /// Whether a header proves who asks; the secret is always `sk-simulated`.
+    pub(super) fn is_proved<'a>(self, header: impl Fn(&str) -> &'a str) -> bool {
+        let bearer = header("authorization").strip_prefix("Bearer ").unwrap_or_default();
         match self {
-            Self::Generic | Self::Replicate => authorization == "Bearer sk-simulated",
-            Self::Fal => authorization == "Key sk-simulated",
+            Self::Fal => header("authorization") == "Key sk-simulated",
+            Self::Gemini => header("x-goog-api-key") == "sk-simulated",
+            Self::Bria => header("api_token") == "sk-simulated",
+            Self::Runway => bearer == "sk-simulated" && header("x-runway-version") == "2024-11-06",
+            // A token of three parts; that its signature is right is the worker's own test.
+            Self::Kling => bearer.split('.').count() == 3,
+            Self::Generic | Self::Replicate | Self::OpenAi | Self::Leonardo | Self::Seedance => {
+                bearer == "sk-simulated"
+            }
         }
+    }
+
+    const fn paths(self) -> Paths {
+        const NONE: (&str, &str) = ("-", "-");
+        let (submit, poll, cancel) = match self {
+            Self::Generic => {
+                let one = "v1/operations/ID";
+                (("POST", "v1/operations"), one, ("DELETE", one))
+            }
+            Self::Replicate => (
+                ("POST", "v1/models/acme/film/predictions"),
+                "v1/predictions/ID",
+                ("POST", "v1/predictions/ID/cancel"),
+            ),
+            Self::Fal => (
+                ("POST", "fal-ai/film"),
+                "fal-ai/film/requests/ID/status",
+                ("PUT", "fal-ai/film/requests/ID/cancel"),
+            ),
+            Self::Gemini => (
+                ("POST", "v1beta/models/veo-x:predictLongRunning"),
+                "v1beta/models/veo-x/operations/ID",
+                NONE,
+            ),
+            Self::Runway => {
+                (("POST", "v1/text_to_video"), "v1/tasks/ID", ("DELETE", "v1/tasks/ID"))
+            }
+            Self::Kling => (("POST", "v1/videos/text2video"), "v1/videos/text2video/ID", NONE),
+            Self::OpenAi => (("POST", "v1/videos"), "v1/videos/ID", ("DELETE", "v1/videos/ID")),
+            Self::Leonardo => (("POST", "generations"), "generations/ID", NONE),
+            Self::Bria => (("POST", "v2/image/edit/remove_background"), "v2/status/ID", NONE),
+            Self::Seedance => {
+                let one = "contents/generations/tasks/ID";
+                (("POST", "contents/generations/tasks"), one, ("DELETE", one))
+            }
+        };
+        Paths { submit, poll, cancel }
     }
 
     pub(super) fn route(self, method: &str, path: &str) -> Route {
-        let words: Vec<&str> = path.trim_matches('/').split('/').collect();
-        let id = |text: &str| text.to_owned();
-        match (self, method, words.as_slice()) {
-            (_, "GET", ["files", name]) => Route::File(id(name)),
-            (Self::Generic, "POST", ["v1", "operations"])
-            | (Self::Replicate, "POST", ["v1", "models", "acme", "film", "predictions"])
-            | (Self::Fal, "POST", ["fal-ai", "film"]) => Route::Submit,
-            (Self::Generic, "GET", ["v1", "operations", one])
-            | (Self::Replicate, "GET", ["v1", "predictions", one])
-            | (Self::Fal, "GET", ["fal-ai", "film", "requests", one, "status"]) => {
-                Route::Poll(id(one))
-            }
-            (Self::Generic, "DELETE", ["v1", "operations", one])
-            | (Self::Replicate, "POST", ["v1", "predictions", one, "cancel"])
-            | (Self::Fal, "PUT", ["fal-ai", "film", "requests", one, "cancel"]) => {
-                Route::Cancel(id(one))
-            }
-            (Self::Fal, "GET", ["fal-ai", "film", "requests", one]) => Route::Result(id(one)),
-            _ => Route::Unknown,
+        let (path, query) = path.split_once('?').unwrap_or((path, ""));
+        let paths = self.paths();
+        let path = path.trim_start_matches('/');
+        let is = |wanted: (&str, &str)| method == wanted.0 && path == wanted.1;
+        let id_in = |wanted: &str| {
+            let (before, after) = wanted.split_once("ID")?;
+            let id = path.strip_prefix(before)?.strip_suffix(after)?;
+            (!id.is_empty() && !id.contains('/')).then(|| id.to_owned())
+        };
+        if let Some(name) = path.strip_prefix("files/").filter(|_| method == "GET") {
+            return Route::File(name.to_owned());
         }
-    }
-
-    /// The job's parameters in the body of a submission.
-    pub(super) fn params(self, body: &Value) -> &Value {
-        match self {
-            Self::Generic | Self::Replicate => &body["input"],
-            Self::Fal => body,
+        if let Some(id) = id_in("v1/videos/ID/content").filter(|_| self == Self::OpenAi) {
+            return Route::File(id);
         }
-    }
-
-    pub(super) fn accepted(self, base: &str, id: &str) -> (u16, Value) {
-        match self {
-            Self::Generic => (202, json!({ "id": id, "status": "queued" })),
-            Self::Replicate => (
-                201,
-                json!({ "id": id, "status": "starting", "urls": {
-                    "get": format!("{base}/v1/predictions/{id}"),
-                    "cancel": format!("{base}/v1/predictions/{id}/cancel"),
-                } }),
-            ),
-            Self::Fal => {
-                let at = format!("{base}/fal-ai/film/requests/{id}");
-                let body = json!({
-                    "request_id": id, "response_url": at, "status_url": format!("{at}/status"),
-                    "cancel_url": format!("{at}/cancel"), "queue_position": 0,
-                });
-                (200, body)
-            }
+        if is(paths.submit) {
+            return Route::Submit;
         }
-    }
-
-    /// The answer to a poll; `links` are the files of one that is done.
-    pub(super) fn state(self, id: &str, state: State, links: &[String]) -> Value {
-        let word = self.word(state);
-        match self {
-            Self::Generic => {
-                let files: Vec<_> = links.iter().map(|url| json!({ "url": url })).collect();
-                json!({ "id": id, "status": word, "files": files, "progress": 0.5, "cost": 0.07 })
-            }
-            Self::Replicate => {
-                let output = if links.is_empty() { Value::Null } else { json!(links) };
-                let error = if state == State::Failed { json!("out of luck") } else { Value::Null };
-                json!({ "id": id, "status": word, "output": output, "error": error })
-            }
-            Self::Fal if state == State::Failed => {
-                json!({ "status": word, "error": "out of luck", "error_type": "internal" })
-            }
-            Self::Fal => json!({ "status": word, "queue_position": 0 }),
+        if self == Self::Kling && is(("GET", paths.submit.1)) && !query.is_empty() {
+            return Route::Lookup;
         }
-    }
-
-    /// The answer to a request for the result.
-    pub(super) fn result(self, links: &[String]) -> Value {
-        let images: Vec<_> = links.iter().map(|url| json!({ "url": url })).collect();
-        json!({ "images": images, "seed": 7 })
-    }
-
-    fn word(self, state: State) -> &'static str {
-        match (self, state) {
-            (Self::Generic, State::Queued) => "queued",
-            (Self::Generic, State::Running) => "running",
-            (Self::Generic, State::Done) => "done",
-            (Self::Generic | Self::Replicate, State::Failed) => "failed",
-            (Self::Generic, State::Cancelled) => "cancelled",
-            (Self::Replicate, State::Queued) => "starting",
-            (Self::Replicate, State::Running) => "processing",
-            (Self::Replicate, State::Done) => "succeeded",
-            (Self::Replicate, State::Cancelled) => "canceled",
-            (Self::Fal, State::Queued) => "IN_QUEUE",
-            (Self::Fal, State::Running) => "IN_PROGRESS",
-            (Self::Fal, State::Done | State::Failed | State::Cancelled) => "COMPLETED",
+        if method == paths.cancel.0
+            && let Some(id) = id_in(paths.cancel.1)
+        {
+            return Route::Cancel(id);
         }
+        if method == "GET" {
+            let result = id_in("fal-ai/film/requests/ID").filter(|_| self == Self::Fal);
+            let poll = || id_in(paths.poll).map(Route::Poll);
+            return result.map(Route::Result).or_else(poll).unwrap_or(Route::Unknown);
+        }
+        Route::Unknown
     }
 }

@@ -49,13 +49,8 @@ fn measure(rate: usize, in_flight: u32, latency_ms: u64) {
             .replace("\"100/1s\"", &format!("\"{rate}/1s\"\nin_flight = {in_flight}"))
             .replace("[poll]", "[poll]\nfirst = \"1s\"\nevery = { min = \"1s\", max = \"1s\" }")
     });
-    let (port, secret) = (simulator.port, shape.secret());
-    stage.reconfigure(
-        "",
-        &format!(
-            "[types.remote]\nnetwork = {{ tcp = [{port}] }}\nenv = {{ {secret} = \"sk-simulated\" }}"
-        ),
-    );
+    let (port, env) = (simulator.port, simulator.env());
+    stage.reconfigure("", &format!("[types.remote]\nnetwork = {{ tcp = [{port}] }}\n{env}"));
     stage.start();
     let mut database = stage.database();
     let insert = database.transaction().expect("nobody else writes");
