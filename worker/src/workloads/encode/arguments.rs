@@ -3,7 +3,9 @@
 //! ffmpeg-sidecar builds it, with its downloads left out and never as the runner: that would
 //! leave FFmpeg behind when this process dies.
 
-use super::plan::{Audio, KEYFRAME_SECONDS, Plan, Rung};
+use super::codec::arguments as codec;
+use super::loudness::{self, Measured};
+use super::plan::{Audio, KEYFRAME_SECONDS, Plan, Rung, Thin};
 use ffmpeg_sidecar::command::FfmpegCommand;
 use std::ffi::OsString;
 use std::fmt::Write as _;
@@ -52,9 +54,10 @@ pub(super) fn ladder(
     ffmpeg: &Path,
     input: &Path,
     plan: &Plan,
-    staged: &[PathBuf],
+    (staged, measured): (&[PathBuf], Option<&Measured>),
 ) -> Vec<OsString> {
     let mut command = command(ffmpeg);
+    codec::device(&mut command, plan.encoder, plan.device.as_deref());
     command.args(INPUT_GUARD).input(input);
     command.filter_complex(filter_graph(plan, ""));
     let keyframes = format!("expr:gte(t,n_forced*{KEYFRAME_SECONDS})");
@@ -65,7 +68,7 @@ pub(super) fn ladder(
         }
         video(&mut command, plan, rung, &keyframes);
         if let Some(audio) = plan.audio {
-            self::audio(&mut command, audio);
+            self::audio(&mut command, audio, measured);
         }
         no_more_streams(&mut command);
         command.args(["-movflags", "+faststart"]);
@@ -101,13 +104,19 @@ pub(super) fn filter_graph(plan: &Plan, cut: &str) -> String {
         graph.push_str("yadif=mode=send_frame:deint=interlaced,");
     }
     graph.push_str(cut);
+    match plan.thin {
+        Some(Thin::Every(count)) => graph.push_str(&format!("select='not(mod(n,{count}))',")),
+        Some(Thin::Resample(rate)) => graph.push_str(&format!("fps=fps={rate},")),
+        None => {}
+    }
     let written = write!(graph, "split={}", plan.rungs.len());
     written.expect("writing to a String cannot fail");
     (0..plan.rungs.len()).for_each(|at| graph.push_str(&format!("[s{at}]")));
     for (at, rung) in plan.rungs.iter().enumerate() {
         let (width, height) = (rung.width, rung.height);
         graph.push_str(&format!(
-            ";[s{at}]scale={width}:{height}:flags=bicubic,setsar=1,format=yuv420p[v{at}]"
+            ";[s{at}]scale={width}:{height}:flags=bicubic,setsar=1,{}[v{at}]",
+            codec::hand_over(plan.encoder)
         ));
     }
     graph
@@ -115,12 +124,8 @@ pub(super) fn filter_graph(plan: &Plan, cut: &str) -> String {
 
 /// How the pictures of a rung are encoded.
 pub(super) fn video(command: &mut FfmpegCommand, plan: &Plan, rung: &Rung, keyframes: &str) {
-    command.codec_video(plan.video_encoder).preset(plan.preset.as_str()).crf(plan.crf);
-    command.pix_fmt("yuv420p");
-    let rate = rung.rate_max_kbit;
-    command.args(["-maxrate", &format!("{rate}k"), "-bufsize", &format!("{}k", 2 * rate)]);
+    codec::encoder(command, plan, rung);
     command.args(["-force_key_frames", keyframes]);
-    command.args(["-sc_threshold", "0", "-x264-params", "open-gop=0"]);
     // Frames keep their times, none is made up. With irregular times the clock of the average
     // rate would be too coarse and drop frames that follow each other closely.
     command.fps_mode("vfr");
@@ -129,11 +134,18 @@ pub(super) fn video(command: &mut FfmpegCommand, plan: &Plan, rung: &Rung, keyfr
     }
 }
 
-pub(super) fn audio(command: &mut FfmpegCommand, audio: Audio) {
+/// How the sound is encoded; `measured` is its loudness, when that is to be changed.
+pub(super) fn audio(command: &mut FfmpegCommand, audio: Audio, measured: Option<&Measured>) {
     command.codec_audio("aac");
     command.args(["-b:a", &audio.bitrate.to_string(), "-ac", &audio.channels.to_string()]);
     // Gaps in the track are filled with silence instead of letting it run ahead.
-    command.args(["-ar", "48000", "-af", "aresample=async=1"]);
+    let mut filters = "aresample=async=1".to_owned();
+    if let (Some(target), Some(measured)) = (audio.loudness, measured) {
+        let layout = loudness::layout(audio.channels);
+        let filter = loudness::filter(target, measured);
+        filters.push_str(&format!(",aformat=channel_layouts={layout},{filter}"));
+    }
+    command.args(["-ar", "48000", "-af", &filters]);
 }
 
 /// Chapters and timecodes would each add a stream.
@@ -143,19 +155,59 @@ pub(super) fn no_more_streams(command: &mut FfmpegCommand) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::codec::trial::Chosen;
+    use super::super::codec::{Encoder, X264};
     use super::super::film::facts::Facts;
     use super::super::plan;
     use super::*;
 
+    #[test]
+    fn every_encoder_gets_pictures_and_a_peak_in_its_own_words() {
+        for name in shiftboss_protocol::media::ENCODERS {
+            let encoder = Encoder::named(name).expect("it is known");
+            let arguments = arguments_of(encoder, r#","renditions":["720p"]"#, |_| {});
+            assert_eq!(after(&arguments, "-c:v"), [name]);
+            assert_eq!(
+                (after(&arguments, "-maxrate").len(), after(&arguments, "-bufsize").len()),
+                (1, 1)
+            );
+            let graph = after(&arguments, "-filter_complex")[0];
+            let is_uploaded = name.ends_with("vaapi") || name.ends_with("qsv");
+            assert_eq!(graph.contains("hwupload"), is_uploaded, "{graph}");
+            let devices = after(&arguments, "-init_hw_device");
+            assert_eq!(devices.contains(&"vaapi=va:/dev/dri/x"), is_uploaded, "{devices:?}");
+            assert_eq!(
+                after(&arguments, "-tag:v").len(),
+                usize::from(name.contains("265") || name.contains("hevc"))
+            );
+        }
+    }
+
+    #[test]
+    fn a_film_with_too_many_pictures_is_thinned_before_it_is_split() {
+        let graph_at = |rate| {
+            let change = |facts: &mut Facts| facts.video.rate = Some(rate);
+            let more = r#","frame_rate_max":30,"renditions":["720p"]"#;
+            after(&arguments_of(X264, more, change), "-filter_complex")[0].to_owned()
+        };
+        assert!(graph_at(60.0).starts_with("[0:0]select='not(mod(n,2))',split=1"));
+        assert!(graph_at(36.0).starts_with("[0:0]fps=fps=30,split=1"));
+        assert!(graph_at(25.0).starts_with("[0:0]split=1"));
+    }
+
     fn arguments(change: impl Fn(&mut Facts)) -> Vec<String> {
+        arguments_of(X264, "", change)
+    }
+
+    fn arguments_of(encoder: Encoder, more: &str, change: impl Fn(&mut Facts)) -> Vec<String> {
         let mut facts = Facts::for_test();
         change(&mut facts);
-        let ladder_payload =
-            serde_json::from_str(r#"{"op":"ladder","input":"/a","output_dir":"/b"}"#)
-                .expect("the payload is valid");
-        let plan = plan::plan(&facts, &ladder_payload).expect("the film can be planned");
+        let payload = format!(r#"{{"op":"ladder","input":"/a","output_dir":"/b"{more}}}"#);
+        let ladder_payload = serde_json::from_str(&payload).expect("the payload is valid");
+        let chosen = Chosen { encoder, device: Some("/dev/dri/x".into()) };
+        let plan = plan::plan(&facts, &ladder_payload, &chosen).expect("the film can be planned");
         let staged: Vec<PathBuf> = plan.rungs.iter().map(|r| PathBuf::from(&r.name)).collect();
-        let all = ladder(Path::new("/usr/bin/ffmpeg"), Path::new("/a"), &plan, &staged);
+        let all = ladder(Path::new("/usr/bin/ffmpeg"), Path::new("/a"), &plan, (&staged, None));
         all.into_iter().map(|arg| arg.into_string().expect("the test is ASCII")).collect()
     }
 

@@ -6,6 +6,8 @@
 use super::super::arguments::{
     INPUT_GUARD, audio, command, filter_graph, no_more_streams, video, words,
 };
+use super::super::codec::arguments as codec;
+use super::super::loudness::Measured;
 use super::super::plan::{Audio, Plan};
 use super::cut::{Chunk, Cuts};
 use ffmpeg_sidecar::command::FfmpegCommand;
@@ -23,6 +25,7 @@ pub(crate) fn chunk(
     outputs: &[PathBuf],
 ) -> Vec<OsString> {
     let mut command = command(ffmpeg);
+    codec::device(&mut command, plan.encoder, plan.device.as_deref());
     command.arg("-copyts");
     if let Some(seek_us) = chunk.seek_us {
         // Not accurate: what is decoded before the chunk is dropped below, by time.
@@ -44,14 +47,14 @@ pub(crate) fn chunk(
 pub(crate) fn sound(
     ffmpeg: &Path,
     input: &Path,
-    (track, cuts): (Audio, &Cuts),
+    (track, measured, cuts): (Audio, Option<&Measured>, &Cuts),
     output: &Path,
 ) -> Vec<OsString> {
     let mut command = command(ffmpeg);
     command.arg("-copyts");
     film(&mut command, input, cuts);
     command.map(format!("0:{}", track.stream));
-    audio(&mut command, track);
+    audio(&mut command, track, measured);
     no_more_streams(&mut command);
     command.args(EXACT_START).format("mp4").output(output);
     words(command)

@@ -269,7 +269,7 @@ impl Packer<'_> {
         let span = times.last().zip(times.first()).map_or(0, |(last, first)| last - first);
         #[expect(clippy::cast_precision_loss, reason = "times are below 2^52 microseconds")]
         let average = times.len().saturating_sub(1) as f64 * 1e6 / span.max(1) as f64;
-        self.work.film.facts.video.rate.filter(|_| !self.work.plan.irregular).unwrap_or(average)
+        self.work.plan.rate.filter(|_| !self.work.plan.irregular).unwrap_or(average)
     }
 
     /// A player that opens the master playlist finds every rendition, whole.

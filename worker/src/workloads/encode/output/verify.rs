@@ -66,7 +66,7 @@ pub(crate) fn open(
     let video = &answer.streams[0];
     let is_square = ratio(video.sample_aspect_ratio.as_deref()).is_none_or(|aspect| aspect == 1.0);
     let found = (facts.video.codec.as_str(), facts.video.width, facts.video.height);
-    if found != ("h264", rung.width, rung.height)
+    if found != (plan.encoder.codec.name(), rung.width, rung.height)
         || facts.video.pixel_format.as_deref() != Some("yuv420p")
         || !is_square
     {
