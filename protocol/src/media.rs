@@ -26,8 +26,8 @@ pub const PRESETS: [&str; 9] = [
 pub const FORMATS: [&str; 2] = ["mp4", "hls"];
 /// Bits per second that FFmpeg's AAC encoder makes of sound without complaint.
 pub const AUDIO_BITRATES: RangeInclusive<u64> = 32_000..=512_000;
-/// Channels that sound may be mixed down to.
-pub const AUDIO_CHANNELS: [u32; 3] = [1, 2, 6];
+/// What may become of surround sound.
+pub const AUDIO_LAYOUTS: [&str; 2] = ["stereo", "keep"];
 /// Peaks of a rendition's video, bits per second.
 pub const VIDEO_BITRATES: RangeInclusive<u64> = 50_000..=400_000_000;
 /// Most pictures per second.

@@ -115,6 +115,9 @@ pub struct Settings {
     pub devices: Vec<String>,
     /// Profiles of ladders by name: each the fields of a payload, as JSON text.
     pub profiles: BTreeMap<String, String>,
+    /// Folder in which sessions of hardware encoders are counted, absolute path. Empty: they are
+    /// not counted.
+    pub sessions_dir: String,
 }
 
 impl Default for Settings {
@@ -142,6 +145,7 @@ impl Default for Settings {
             network: Network::default(),
             devices: Vec::new(),
             profiles: BTreeMap::new(),
+            sessions_dir: String::new(),
         }
     }
 }

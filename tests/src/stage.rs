@@ -378,10 +378,12 @@ impl Stage {
         rows.map(|rows| rows.flatten().collect()).unwrap_or_default()
     }
 
-    /// Names in the folder of outcomes that workers could tell nobody.
+    /// Names in the folders of outcomes that workers could tell nobody.
     #[must_use]
     pub fn outcomes(&self) -> Vec<String> {
-        let entries = std::fs::read_dir(self.path("jobs.db.work/outcomes")).expect("it is there");
+        let of_types = std::fs::read_dir(self.path("jobs.db.work/outcomes")).expect("it is there");
+        let folders = of_types.flatten().map(|entry| entry.path());
+        let entries = folders.flat_map(|path| std::fs::read_dir(path).into_iter().flatten());
         entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
     }
 

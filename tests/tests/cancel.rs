@@ -106,13 +106,13 @@ fn whoever_waits_for_a_job_that_has_not_started_learns_of_its_cancel() {
 #[test]
 fn what_was_kept_for_another_attempt_goes_when_there_will_be_none() {
     let mut stage = Stage::dark("");
-    let stale = stage.path("jobs.db.work/scratch/77-kept");
+    let stale = stage.path("jobs.db.work/scratch/noop/77-kept");
     std::fs::create_dir_all(stale.join("chunk-00000")).expect("the folder is ours");
     stage.start();
     wait_until("what belongs to no job is swept at the start", || !stale.exists());
     let out = stage.json(&["submit", "noop", "--delay", "1h", "--json"]);
     let id = out["id"].as_i64().expect("it has a number").to_string();
-    let kept = [&id, "88"].map(|id| stage.path(&format!("jobs.db.work/scratch/{id}-kept")));
+    let kept = [&id, "88"].map(|id| stage.path(&format!("jobs.db.work/scratch/noop/{id}-kept")));
     for folder in &kept {
         std::fs::create_dir_all(folder.join("chunk-00000")).expect("the folder is ours");
     }

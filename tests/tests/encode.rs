@@ -129,7 +129,7 @@ fn chunked_as(stage: &Stage, test: &str, format: &str) -> Option<i64> {
 
 /// Chunks of a job that are finished.
 fn finished_chunks(stage: &Stage, job: i64) -> u64 {
-    let kept = stage.path(&format!("jobs.db.work/scratch/{job}-kept"));
+    let kept = stage.path(&format!("jobs.db.work/scratch/encode/{job}-kept"));
     let entries = std::fs::read_dir(kept).into_iter().flatten().flatten();
     let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
     let count = names.filter(|name| name.starts_with("chunk-") && !name.ends_with(".part")).count();
@@ -156,7 +156,7 @@ fn has_resumed(stage: &Stage, job: i64, finished: u64) {
     let outputs = outputs(stage);
     assert_eq!(outputs.len(), 2, "{outputs:?}");
     assert!(outputs.iter().all(|path| picture(path).2 == 600));
-    assert!(!stage.path(&format!("jobs.db.work/scratch/{job}-kept")).exists());
+    assert!(!stage.path(&format!("jobs.db.work/scratch/encode/{job}-kept")).exists());
 }
 
 #[test]
@@ -234,7 +234,7 @@ fn a_cancelled_film_in_chunks_leaves_nothing() {
     wait_for_chunks(&stage, job, 2);
     assert!(stage.run(&["cancel", &job.to_string()]).status.success());
     stage.wait_for_state(job, "cancelled");
-    assert!(!stage.path(&format!("jobs.db.work/scratch/{job}-kept")).exists());
+    assert!(!stage.path(&format!("jobs.db.work/scratch/encode/{job}-kept")).exists());
     assert_eq!(outputs(&stage), Vec::<PathBuf>::new());
 }
 

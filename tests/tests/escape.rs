@@ -67,6 +67,46 @@ fn nothing_gets_out_of_the_cage() {
 }
 
 #[test]
+fn tools_that_others_wrote_find_the_walls_of_the_cage() {
+    let test = "tools_that_others_wrote_find_the_walls_of_the_cage";
+    let tools = ["capsh", "setpriv", "lsns"];
+    if let Some(tool) = tools.into_iter().find(|tool| !has_program(tool)) {
+        return skip(test, &format!("{tool} is not installed"));
+    }
+    if !has_namespaces(test) {
+        return;
+    }
+    let stage = Stage::new("");
+    let script = "capsh --print; setpriv --dump; grep Seccomp: /proc/self/status; \
+                  lsns --noheadings --output TYPE,NS";
+    let job = stage.shell(script);
+    stage.wait_for_state(job, "succeeded");
+    let logs = stage.run(&["logs", &job.to_string()]);
+    let text = String::from_utf8_lossy(&logs.stdout).into_owned();
+    for line in [
+        "Current: =",
+        "Bounding set =",
+        "Guessed mode: NOPRIV (1)",
+        "no_new_privs: 1",
+        "Inheritable capabilities: [none]",
+        "Capability bounding set: [none]",
+        "Seccomp:\t2",
+    ] {
+        assert!(text.lines().any(|one| one == line), "{line:?} is not in {text}");
+    }
+    // Time is the one namespace that the cage shares with the host.
+    for kind in ["user", "pid", "ipc", "uts", "cgroup", "net", "mnt"] {
+        let link = fs::read_link(format!("/proc/self/ns/{kind}")).expect("we have one");
+        let ours = link.to_string_lossy().replace(['[', ']'], " ");
+        let ours = ours.split_whitespace().last().expect("a number").to_owned();
+        let mut lines = text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+        let theirs = lines.find(|words| words.len() == 2 && words[0] == kind);
+        let theirs = theirs.unwrap_or_else(|| panic!("no {kind} in {text}"))[1].to_owned();
+        assert_ne!(theirs, ours, "{kind}");
+    }
+}
+
+#[test]
 fn nothing_gets_out_of_the_cage_of_a_user_without_rights() {
     let test = "nothing_gets_out_of_the_cage_of_a_user_without_rights";
     if !is_root() {

@@ -96,7 +96,7 @@ fn rows_that_a_shorter_retention_makes_old_are_removed_in_batches_at_once() {
     let kept = stage.shell("echo a log; exit 3");
     let logged = stage.shell("echo a log");
     wait_until("all have run", || stage.count("state = 'succeeded'") == 1201);
-    let logs = |job: i64| stage.path("jobs.db.work/logs").join(job.to_string());
+    let logs = |job: i64| stage.path("jobs.db.work/logs/command").join(job.to_string());
     assert!(logs(logged).is_dir());
     stage.reconfigure("", "[retention]\nsucceeded = \"1ms\"");
     stage.signal(Signal::SIGHUP);
@@ -114,7 +114,7 @@ fn rows_that_a_shorter_retention_makes_old_are_removed_in_batches_at_once() {
 #[test]
 fn scratch_of_dead_attempts_is_swept_at_the_start_and_nothing_else() {
     let mut stage = Stage::dark("");
-    let scratch = stage.path("jobs.db.work/scratch");
+    let scratch = stage.path("jobs.db.work/scratch/command");
     for name in ["7-1", "notes"] {
         std::fs::create_dir_all(scratch.join(name)).expect("ours");
         std::fs::write(scratch.join(name).join("file"), "x").expect("ours");

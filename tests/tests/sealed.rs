@@ -57,6 +57,8 @@ fn a_sealed_worker_sees_its_folders_and_roots_and_nothing_else() {
     let (database, file) = (path("jobs.db"), path("shiftboss.toml"));
     let (run, control, meeting) =
         (path("run/main"), path("run/main/control.sock"), path("run/main/w"));
+    let of_another = ["outcomes", "scratch", "logs"];
+    let of_another = of_another.map(|folder| path(&format!("jobs.db.work/{folder}/command")));
     stage.start();
     let name = "a_sealed_worker_sees_its_folders_and_roots_and_nothing_else";
     let Some(text) = in_force(name, &stage) else { return };
@@ -80,6 +82,14 @@ fn a_sealed_worker_sees_its_folders_and_roots_and_nothing_else() {
 
     let (input_file, link) = (format!("{input}/file"), format!("{meeting}/x"));
     let socket = format!("{meeting}/worker.sock");
+    // What a worker of another type would believe, or its jobs read.
+    for folder in &of_another {
+        std::fs::create_dir_all(folder).expect("the folder is ours");
+        for (what, of) in [("list", folder.clone()), ("write", format!("{folder}/forged"))] {
+            let answer = tries(&stage, what, &of);
+            assert!(answer["error"].is_string(), "{what} {of}: {answer}");
+        }
+    }
     for (what, of) in [
         ("read", "/etc/shadow"),
         ("read", &*secret),
@@ -193,7 +203,7 @@ fn a_sealed_worker_outlives_its_supervisor_and_joins_the_next_one() {
     let mut stage = Stage::new(&configuration(""));
     let id = stage.insert("sealed", "[\"wait\", \"1500\"]");
     // The worker's own sign: a claim that has not reached it goes back to the table.
-    let sign = stage.path("jobs.db.work/logs/sealed-waits");
+    let sign = stage.path("jobs.db.work/logs/sealed/sealed-waits");
     wait_until("the worker holds it", || sign.exists());
     let before = stage.attempts(id);
     stage.signal(Signal::SIGKILL);

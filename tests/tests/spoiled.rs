@@ -8,7 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 const RECORDS: &str = "run/main/records";
-const OUTCOMES: &str = "jobs.db.work/outcomes";
+const OUTCOMES: &str = "jobs.db.work/outcomes/command";
 
 /// Somebody else: the number of `nobody` nearly everywhere.
 const NOBODY: u32 = 65_534;

@@ -202,7 +202,8 @@ fn records_that_are_cut_or_foreign_cost_nothing_but_an_attempt() {
     for entry in std::fs::read_dir(&records).expect("it is there").flatten() {
         std::fs::write(entry.path(), "{\"version\":1,").expect("the folder is ours");
     }
-    std::fs::write(stage.path("jobs.db.work/outcomes/x.1.1.outcome"), [7; 40]).expect("written");
+    std::fs::write(stage.path("jobs.db.work/outcomes/command/x.1.1.outcome"), [7; 40])
+        .expect("written");
     go(&stage);
     stage.start();
     let done = stage.wait_for_state(job, "succeeded");
@@ -260,19 +261,19 @@ fn outcomes_and_scratch_of_attempts_that_are_over_do_not_stay_while_a_supervisor
     let stage = Stage::new("");
     let (job, worker) = running(&stage);
     let work = stage.path("jobs.db.work");
-    let stale = work.join(format!("outcomes/main-0-0.{job}.7.outcome"));
-    let cut = work.join(format!("outcomes/main-0-0.{job}.7.outcome.tmp"));
+    let stale = work.join(format!("outcomes/command/main-0-0.{job}.7.outcome"));
+    let cut = work.join(format!("outcomes/command/main-0-0.{job}.7.outcome.tmp"));
     for path in [&stale, &cut] {
         std::fs::write(path, "").expect("the folder is ours");
     }
-    let scratch = work.join(format!("scratch/{job}-1"));
+    let scratch = work.join(format!("scratch/command/{job}-1"));
     assert!(scratch.exists());
     kill(Pid::from_raw(worker), Signal::SIGKILL).expect("it lives");
     wait_until("it runs again", || journal(&stage).contains("start 2"));
     wait_until("what is over is gone", || {
         [&stale, &cut, &scratch].iter().all(|path| !path.exists())
     });
-    assert!(work.join(format!("scratch/{job}-2")).exists());
+    assert!(work.join(format!("scratch/command/{job}-2")).exists());
     go(&stage);
     assert_eq!(stage.wait_for_state(job, "succeeded").attempt, 2);
 }

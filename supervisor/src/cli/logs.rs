@@ -19,8 +19,10 @@ const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// Bytes read at once.
 const CHUNK: usize = 64 << 10;
 
-fn folder(config: &Config, id: i64) -> PathBuf {
-    config.work_dir.join("logs").join(id.to_string())
+/// Where a job of this type has its logs.
+fn folder(config: &Config, row: &Value, id: i64) -> PathBuf {
+    let job_type = row["type"].as_str().unwrap_or_default();
+    config.work_dir.join("logs").join(job_type).join(id.to_string())
 }
 
 /// Log files of an attempt, `<attempt>.<program>.<out|err>`, rotated ones first.
@@ -41,9 +43,9 @@ fn files(folder: &Path, attempt: i64) -> Vec<PathBuf> {
 }
 
 pub(super) fn logs(context: &Context, id: i64, follow: bool) -> Result<(), Error> {
-    let folder = folder(&context.config, id);
     let mut printer = Printer { context, seen: BTreeMap::new(), last: None };
     let mut alone_since = None;
+    let mut place;
     loop {
         // Asked before the files are read: what was written until the end is then read too.
         let row = if follow {
@@ -52,7 +54,8 @@ pub(super) fn logs(context: &Context, id: i64, follow: bool) -> Result<(), Error
             story::read(context, id)?
         };
         let attempt = row["attempt"].as_i64().unwrap_or(0);
-        for file in files(&folder, attempt) {
+        place = folder(&context.config, &row, id);
+        for file in files(&place, attempt) {
             printer.print_news(&file, attempt)?;
         }
         if !follow || !row["finished_at"].is_null() {
@@ -64,7 +67,7 @@ pub(super) fn logs(context: &Context, id: i64, follow: bool) -> Result<(), Error
     if printer.seen.is_empty() {
         context.out.remark(&format!(
             "job {id} has no logs in {}: it has not started a program, or they were removed by age",
-            folder.display()
+            place.display()
         ));
     }
     Ok(())
@@ -158,9 +161,10 @@ fn print_lines(context: &Context, seen: &mut Seen) -> Result<(), Error> {
     Ok(())
 }
 
-/// The last lines of the attempt's logs.
-pub(super) fn last_lines(config: &Config, id: i64, attempt: i64, most: usize) -> Vec<String> {
-    let files = files(&folder(config, id), attempt);
+/// The last lines of the logs of a job's newest attempt.
+pub(super) fn last_lines(config: &Config, row: &Value, id: i64, most: usize) -> Vec<String> {
+    let attempt = row["attempt"].as_i64().unwrap_or(0);
+    let files = files(&folder(config, row, id), attempt);
     let error = |path: &&PathBuf| path.to_string_lossy().trim_end_matches(".1").ends_with(".err");
     let written = |path: &&PathBuf| path.metadata().is_ok_and(|facts| facts.len() > 0);
     // What a program says on standard error tells more; the rest is shown when that is empty.

@@ -18,8 +18,7 @@ pub(super) fn job(context: &Context, id: i64) -> Result<(), Error> {
     for line in story(&row) {
         context.out.line(&line)?;
     }
-    let lines =
-        logs::last_lines(&context.config, id, row["attempt"].as_i64().unwrap_or(0), LOG_LINES);
+    let lines = logs::last_lines(&context.config, &row, id, LOG_LINES);
     if !lines.is_empty() {
         context.out.line("last lines of its log:")?;
         for line in lines {

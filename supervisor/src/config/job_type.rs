@@ -101,12 +101,18 @@ section! {
         memory: Option<Size>,
         /// CPU time of all together, in CPUs, such as 2.0.
         cpu: Option<f64>,
+        /// Share of CPU time when CPUs are short, 1 to 10000; a slot without has 100.
+        cpu_weight: Option<u32>,
         /// Processes and threads of all together, at least `concurrency` + 2.
         pids: Option<u32>,
         /// Open files of one process of a program.
         files: Option<u32>,
         /// Largest file that a program may write.
         file_size: Option<Size>,
+        /// Bytes a second that all together read from each disk on which a root or `work_dir` lies.
+        io_read: Option<Size>,
+        /// The same for writing.
+        io_write: Option<Size>,
     }
 }
 
@@ -247,7 +253,16 @@ impl JobType {
                 factor: 2.0,
                 jitter: 0.2,
             },
-            limits: Limits { memory: None, cpu: None, pids: None, files: None, file_size: None },
+            limits: Limits {
+                memory: None,
+                cpu: None,
+                cpu_weight: None,
+                pids: None,
+                files: None,
+                file_size: None,
+                io_read: None,
+                io_write: None,
+            },
             confine: Confine::BestEffort,
             network: Network::None,
             devices: Vec::new(),

@@ -7,7 +7,7 @@
 pub(super) mod profile;
 
 use super::unit::{Forever, NoLimit, SIZE_FORM, SPAN_FORM, Size, Span, SpanOr};
-use shiftboss_protocol::media::{FORMATS, PRESETS};
+use shiftboss_protocol::media::{AUDIO_LAYOUTS, FORMATS, PRESETS};
 use std::path::Path;
 use toml::Value;
 
@@ -106,9 +106,12 @@ pub(crate) const KEYS: &[Key] = &[
     key("types.*.retry.jitter", Kind::Number(0.0, 1.0)),
     key("types.*.limits.memory", Kind::Bytes(16 << 20)),
     key("types.*.limits.cpu", Kind::Number(0.01, 10_000.0)),
+    key("types.*.limits.cpu_weight", Kind::Count(1, 10_000)),
     key("types.*.limits.pids", Kind::Count(4, 4_194_304)),
     key("types.*.limits.files", Kind::Count(64, 1_048_576)),
     key("types.*.limits.file_size", Kind::Bytes(1)),
+    key("types.*.limits.io_read", Kind::Bytes(4_096)),
+    key("types.*.limits.io_write", Kind::Bytes(4_096)),
     key("types.*.confine", Kind::Word(&["best-effort", "require"])),
     key("types.*.network", Kind::Network),
     key("types.*.devices", Kind::Devices),
@@ -136,7 +139,7 @@ pub(crate) const KEYS: &[Key] = &[
     key("profiles.*.preset", Kind::Word(&PRESETS)),
     key("profiles.*.frame_rate_max", Kind::Number(1.0, 240.0)),
     key("profiles.*.audio_bitrate", Kind::Form(profile::is_audio_rate, profile::AUDIO_RATE_FORM)),
-    key("profiles.*.audio_channels", Kind::Form(profile::are_channels, "1, 2 or 6")),
+    key("profiles.*.audio_layout", Kind::Word(&AUDIO_LAYOUTS)),
     key("profiles.*.loudness", Kind::Number(-40.0, -5.0)),
     key("profiles.*.segment_seconds", Kind::Form(profile::is_segment, profile::SEGMENT_FORM)),
     key("profiles.*.chunk_seconds", Kind::Form(profile::is_chunk, profile::CHUNK_FORM)),

@@ -244,6 +244,8 @@ impl Config {
         (&job_type.roots.read, &job_type.roots.write, &job_type.env.0).hash(&mut hasher);
         let limits = &job_type.limits;
         (limits.files, limits.pids, limits.cpu.map(f64::to_bits)).hash(&mut hasher);
+        limits.cpu_weight.hash(&mut hasher);
+        (limits.io_read.map(Size::bytes), limits.io_write.map(Size::bytes)).hash(&mut hasher);
         (limits.file_size.map(Size::bytes), limits.memory.map(Size::bytes)).hash(&mut hasher);
         (job_type.confine, &job_type.network, &job_type.devices).hash(&mut hasher);
         if job_type.workload == "encode" {

@@ -121,7 +121,10 @@ fn unmet_by(one: &JobType, ladder: &[Rung]) -> Vec<Need> {
         network: (&one.network).into(),
         memory: one.limits.memory.is_some(),
         cpu: one.limits.cpu.is_some(),
+        cpu_weight: one.limits.cpu_weight.is_some(),
         pids: one.limits.pids.is_some(),
+        io_read: one.limits.io_read.is_some(),
+        io_write: one.limits.io_write.is_some(),
     };
     unmet(&wanted, |piece| rung_of(ladder, piece).is_some_and(|rung| !rung.offered))
 }

@@ -2,12 +2,14 @@
 
 use super::Daemon;
 use super::start::{logs_dir, outcomes_dir, scratch_dir};
+use crate::os::dirs;
 use crate::policy::time::{ClockGuard, Now};
 use crate::store::op::Op;
 use crate::store::reader::Reader;
 use shiftboss_protocol::job::JobId;
 use shiftboss_protocol::stored::{StoredOutcomeName, TEMPORARY_SUFFIX};
 use std::collections::BTreeSet;
+use std::fs::DirEntry;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -117,8 +119,10 @@ impl Daemon {
         let logs = logs_dir(&self.config);
         self.queries.ask(move |_| {
             for job in jobs {
-                // Most jobs have none; what cannot be removed now is found by age later.
-                let _ = std::fs::remove_dir_all(logs.join(job.to_string()));
+                for (_, of_type) in dirs::folders_in(&logs) {
+                    // Most jobs have none; what cannot be removed now is found by age later.
+                    let _ = std::fs::remove_dir_all(of_type.join(job.to_string()));
+                }
             }
         });
     }
@@ -169,10 +173,14 @@ impl Daemon {
     }
 }
 
+/// What lies in the folders of all types.
+fn in_all(base: &Path) -> impl Iterator<Item = DirEntry> {
+    let of_types = dirs::folders_in(base).into_iter();
+    of_types.flat_map(|(_, path)| std::fs::read_dir(path).into_iter().flatten().flatten())
+}
+
 fn attempts_in(scratch: &Path) -> Vec<(PathBuf, JobId, u64)> {
-    let Ok(entries) = std::fs::read_dir(scratch) else { return Vec::new() };
-    entries
-        .flatten()
+    in_all(scratch)
         .filter_map(|entry| {
             let name = entry.file_name();
             let (job, attempt) = name.to_str()?.split_once('-')?;
@@ -183,9 +191,7 @@ fn attempts_in(scratch: &Path) -> Vec<(PathBuf, JobId, u64)> {
 
 /// Outcome files, also those that were not finished.
 fn outcomes_in(folder: &Path) -> Vec<(PathBuf, StoredOutcomeName)> {
-    let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
-    entries
-        .flatten()
+    in_all(folder)
         .filter_map(|entry| {
             let name = entry.file_name();
             let name = name.to_str()?;
@@ -197,9 +203,7 @@ fn outcomes_in(folder: &Path) -> Vec<(PathBuf, StoredOutcomeName)> {
 
 /// The folders that outlive attempts: `<job>-kept`.
 fn kept_in(scratch: &Path) -> Vec<(PathBuf, JobId)> {
-    let Ok(entries) = std::fs::read_dir(scratch) else { return Vec::new() };
-    entries
-        .flatten()
+    in_all(scratch)
         .filter_map(|entry| {
             let name = entry.file_name();
             let job = name.to_str()?.strip_suffix("-kept")?.parse().ok()?;
@@ -230,8 +234,7 @@ fn is_running(reader: &Reader, job: JobId, attempt: u64) -> bool {
 
 fn sweep_logs(logs: &Path, age: Duration, running: &BTreeSet<JobId>) {
     let Some(before) = SystemTime::now().checked_sub(age) else { return };
-    let Ok(entries) = std::fs::read_dir(logs) else { return };
-    for entry in entries.flatten() {
+    for entry in in_all(logs) {
         let job = entry.file_name().to_str().and_then(|name| name.parse().ok()).map(JobId);
         if job.is_none_or(|job| running.contains(&job)) {
             continue;
@@ -265,17 +268,18 @@ mod tests {
     #[test]
     fn logs_go_by_age_and_never_while_their_job_runs() {
         let dir = tempfile::tempdir().expect("a folder can be made");
+        let of_type = dir.path().join("command");
         for name in ["1", "2", "3", "notes"] {
-            std::fs::create_dir(dir.path().join(name)).expect("a folder can be made");
-            let file = std::fs::File::create(dir.path().join(name).join("1.command.out"));
+            std::fs::create_dir_all(of_type.join(name)).expect("a folder can be made");
+            let file = std::fs::File::create(of_type.join(name).join("1.command.out"));
             let file = file.expect("a file can be made");
             let old = SystemTime::now() - Duration::from_secs(if name == "3" { 10 } else { 1000 });
             file.set_modified(old).expect("it is ours");
-            let folder = std::fs::File::open(dir.path().join(name)).expect("it is there");
+            let folder = std::fs::File::open(of_type.join(name)).expect("it is there");
             folder.set_modified(old).expect("it is ours");
         }
         sweep_logs(dir.path(), Duration::from_secs(100), &BTreeSet::from([JobId(2)]));
-        let left = |name: &str| dir.path().join(name).exists();
+        let left = |name: &str| of_type.join(name).exists();
         assert!(!left("1") && left("2") && left("3") && left("notes"));
     }
 }

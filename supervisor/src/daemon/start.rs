@@ -106,6 +106,8 @@ fn control_socket(config: &Config) -> PathBuf {
     config.instance_dir().join("control.sock")
 }
 
+/// Where programs' output goes: a folder per type, in it one per job. So are scratch and outcomes
+/// divided, because a sealed worker sees those of its type.
 pub(super) fn logs_dir(config: &Config) -> PathBuf {
     config.work_dir.join("logs")
 }
@@ -121,6 +123,18 @@ pub(super) fn scratch_dir(config: &Config) -> PathBuf {
 /// Where workers write outcomes down that they can tell nobody.
 pub(super) fn outcomes_dir(config: &Config) -> PathBuf {
     config.work_dir.join("outcomes")
+}
+
+/// What workers of this type see of scratch, logs and outcomes. They are made here; a worker that
+/// finds one missing says what it could not do.
+pub(super) fn folders_of(config: &Config, job_type: &str) -> [PathBuf; 3] {
+    [scratch_dir(config), logs_dir(config), outcomes_dir(config)].map(|base| {
+        let folder = base.join(job_type);
+        if let Err(error) = dirs::private(&folder) {
+            tracing::warn!("workers of type {job_type} will miss a folder: {error}");
+        }
+        folder
+    })
 }
 
 /// Where the next supervisor of this name finds our workers. Not below [`worker_dir`].

@@ -1,9 +1,9 @@
 //! Folders that must be ours alone, and the file systems that SQLite cannot be trusted on.
 
 use nix::unistd::getuid;
-use std::fs;
+use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 /// Why a folder cannot be used.
@@ -41,6 +41,16 @@ pub fn private(path: &Path) -> Result<(), Error> {
     Ok(())
 }
 
+/// The folders in a folder by name, links left out. A folder that cannot be read has none.
+#[must_use]
+pub fn folders_in(path: &Path) -> Vec<(String, PathBuf)> {
+    let entries = fs::read_dir(path).into_iter().flatten().flatten();
+    let folders = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+    folders
+        .filter_map(|entry| Some((entry.file_name().into_string().ok()?, entry.path())))
+        .collect()
+}
+
 /// True when `path` is a file, not a link, and belongs to our user.
 ///
 /// # Errors
@@ -48,6 +58,22 @@ pub fn private(path: &Path) -> Result<(), Error> {
 pub fn is_own_file(path: &Path) -> io::Result<bool> {
     let facts = fs::symlink_metadata(path)?;
     Ok(facts.is_file() && facts.uid() == getuid().as_raw())
+}
+
+/// Opens `path` for reading if it is a file, not a link, and belongs to our user. Does not wait
+/// for a pipe that lies there.
+///
+/// # Errors
+/// When it cannot be opened.
+pub fn open_own_file(path: &Path) -> io::Result<Option<File>> {
+    let mut options = File::options();
+    options.read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
+    let file = match options.open(path) {
+        Err(error) if error.raw_os_error() == Some(libc::ELOOP) => return Ok(None),
+        opened => opened?,
+    };
+    let facts = file.metadata()?;
+    Ok((facts.is_file() && facts.uid() == getuid().as_raw()).then_some(file))
 }
 
 /// File systems by the magic numbers of linux/magic.h.

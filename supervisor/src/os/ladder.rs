@@ -42,6 +42,7 @@ pub fn probe() -> Vec<Rung> {
         (Piece::Memory, "memory limits (cgroup v2)", Controller::Memory),
         (Piece::Cpu, "CPU limits (cgroup v2)", Controller::Cpu),
         (Piece::Pids, "limits of processes (cgroup v2)", Controller::Pids),
+        (Piece::Io, "limits of reading and writing (cgroup v2)", Controller::Io),
     ];
     let offer = groups();
     let mut rungs: Vec<Rung> = controllers.map(|one| controller(&offer, one)).into();

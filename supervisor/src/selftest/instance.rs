@@ -188,8 +188,8 @@ impl Instance {
     }
 
     /// Folder of a job's logs.
-    pub(super) fn logs(&self, id: i64) -> PathBuf {
-        self.config.work_dir.join("logs").join(id.to_string())
+    pub(super) fn logs(&self, job_type: &str, id: i64) -> PathBuf {
+        self.config.work_dir.join("logs").join(job_type).join(id.to_string())
     }
 }
 

@@ -84,7 +84,8 @@ pub fn run(config: &Config, options: &Options) -> io::Result<Report> {
     let sibling_type = types.iter().find(|name| config.types[*name].workload == "command");
     let sibling_type = sibling_type.map_or("command", String::as_str);
     let (sibling, worker, victim) = instance.sibling(sibling_type)?;
-    let plan = plan(&world, &instance, sibling, [instance.supervisor()?, worker, victim])?;
+    let scratch = config.work_dir.join("scratch").join(sibling_type).join(format!("{sibling}-1"));
+    let plan = plan(&world, &instance, scratch, [instance.supervisor()?, worker, victim])?;
     let mut rows = Vec::new();
     if options.outside {
         rows = outside(&world, &plan)?;
@@ -144,7 +145,7 @@ fn parent_of(config: &Config, options: &Options, types: &[String]) -> PathBuf {
 fn plan(
     world: &World,
     instance: &Instance,
-    sibling_job: i64,
+    sibling_scratch: PathBuf,
     [supervisor, worker, sibling]: [Victim; 3],
 ) -> io::Result<Plan> {
     let config = &instance.config;
@@ -155,7 +156,7 @@ fn plan(
         own_input: world.path("in").join("none.plan"),
         other_input: world.other_input(),
         outside: world.path("outside"),
-        sibling_scratch: config.work_dir.join("scratch").join(format!("{sibling_job}-1")),
+        sibling_scratch,
         setuid_copy: world.setuid_copy(),
         output: world.path("out"),
         database: config.database.clone(),

@@ -91,7 +91,7 @@ impl Stand<'_> {
         };
         let id = self.instance.submit(self.job_type, &payload, options)?;
         let ended = self.instance.end(id)?;
-        let logs = self.instance.logs(id);
+        let logs = self.instance.logs(self.job_type, id);
         let text = standard_output(&logs);
         Ok(Done { ended, logs, output, text })
     }

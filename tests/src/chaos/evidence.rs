@@ -62,8 +62,11 @@ pub(super) fn is_clean(stage: &Stage) -> bool {
         .all(|folder| std::fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_none()))
 }
 
-fn temporary(stage: &Stage) -> [PathBuf; 2] {
-    ["scratch", "outcomes"].map(|name| work(stage).join(name))
+/// Each has a folder per type.
+fn temporary(stage: &Stage) -> Vec<PathBuf> {
+    let bases = ["scratch", "outcomes"].map(|name| work(stage).join(name));
+    let of_types = bases.iter().flat_map(|base| std::fs::read_dir(base).into_iter().flatten());
+    of_types.flatten().map(|entry| entry.path()).collect()
 }
 
 /// Folders in which nothing may be left.

@@ -8,7 +8,7 @@ use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::time::TimeValLike;
-use nix::unistd::{ForkResult, fork};
+use nix::unistd::ForkResult;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 use rustix::process::{
@@ -52,12 +52,6 @@ fn run() -> io::Result<()> {
     }
     set_child_subreaper(Some(getpid()))?;
     let (order, streams) = receive_order(&mut lifeline)?;
-    if let Err(error) = group::join(&order.group) {
-        let (step, errno) = (Step::Group, error.raw_os_error().unwrap_or(0));
-        let reason = error.to_string();
-        let _ = frame::write(&mut lifeline, &Report::NotStarted { step, errno, reason });
-        return Ok(());
-    }
     // Blocked before the keeper exists, so that its death cannot be missed.
     let mut signals = SigSet::empty();
     signals.add(Signal::SIGCHLD);
@@ -71,9 +65,15 @@ fn run() -> io::Result<()> {
     set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
     let (said, saying) = io::pipe()?;
     let at = Instant::now();
-    // SAFETY: this process has one thread, so its child is whole: no lock is held in it.
-    #[expect(unsafe_code, reason = "the keeper is born into the namespaces by a fork")]
-    let forked = unsafe { fork() }?;
+    let forked = match group::fork_into(&order.group) {
+        Ok(forked) => forked,
+        Err(error) => {
+            let (step, errno) = (Step::Group, error.raw_os_error().unwrap_or(0));
+            let reason = error.to_string();
+            let _ = frame::write(&mut lifeline, &Report::NotStarted { step, errno, reason });
+            return Ok(());
+        }
+    };
     match forked {
         ForkResult::Child => {
             // Its end would be seen by nobody while the keeper held it too.

@@ -5,8 +5,8 @@ use crate::config::file::section;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use shiftboss_protocol::media::{
-    AUDIO_BITRATES, AUDIO_CHANNELS, CHUNK_SECONDS, ENCODERS, RENDITIONS_MAX, SEGMENT_SECONDS,
-    VIDEO_BITRATES, bits_of, side_of,
+    AUDIO_BITRATES, CHUNK_SECONDS, ENCODERS, RENDITIONS_MAX, SEGMENT_SECONDS, VIDEO_BITRATES,
+    bits_of, side_of,
 };
 use toml::Value;
 
@@ -27,8 +27,8 @@ section! {
         frame_rate_max: Option<f64>,
         /// Bits per second of the sound, such as "160k".
         audio_bitrate: Option<String>,
-        /// Most channels of the sound: 1, 2 or 6.
-        audio_channels: Option<u32>,
+        /// Whether surround sound is mixed down ("stereo") or kept ("keep").
+        audio_layout: Option<String>,
         /// Integrated loudness that the sound is brought to, LUFS.
         loudness: Option<f64>,
         /// Least length of a segment of HLS, seconds, even.
@@ -51,7 +51,7 @@ impl Profile {
             preset: None,
             frame_rate_max: None,
             audio_bitrate: None,
-            audio_channels: None,
+            audio_layout: None,
             loudness: None,
             segment_seconds: None,
             chunk_seconds: None,
@@ -146,10 +146,6 @@ pub(super) fn is_audio_rate(value: &Value) -> bool {
     value.as_str().and_then(bits_of).is_some_and(|bits| AUDIO_BITRATES.contains(&bits))
 }
 
-pub(super) fn are_channels(value: &Value) -> bool {
-    AUDIO_CHANNELS.iter().any(|count| value.as_integer() == Some(i64::from(*count)))
-}
-
 pub(super) const CHUNK_FORM: &str = "whole seconds from 2 to 3600, or 0 for no chunks";
 
 pub(super) fn is_chunk(value: &Value) -> bool {
@@ -210,7 +206,7 @@ mod tests {
             ("format", "\"dash\"", "hls"),
             ("frame_rate_max", "0.5", "1 to 240"),
             ("audio_bitrate", "\"9k\"", "32k to 512k"),
-            ("audio_channels", "3", "1, 2 or 6"),
+            ("audio_layout", "\"5.1\"", "keep"),
             ("loudness", "3", "-40 to -5"),
             ("segment_seconds", "5", "even number of seconds"),
             ("chunk_seconds", "1", "2 to 3600"),

@@ -170,7 +170,8 @@ impl Daemon {
             self.fleet.remove_slots();
         }
         let keys = self.attempts_of(worker);
-        self.take_written_outcomes(worker, (&one.worker.owners, one.worker.is_child), &keys);
+        let its = (&one.worker.owners, one.worker.job_type.as_str(), one.worker.is_child);
+        self.take_written_outcomes(worker, its, &keys);
         for key in keys {
             record::remove_launcher(&self.fleet.record_dir, key);
         }
@@ -181,7 +182,7 @@ impl Daemon {
     fn take_written_outcomes(
         &mut self,
         worker: WorkerId,
-        (owners, is_child): (&BTreeSet<String>, bool),
+        (owners, job_type, is_child): (&BTreeSet<String>, &str, bool),
         keys: &BTreeSet<(JobId, Attempt)>,
     ) {
         if keys.is_empty() {
@@ -189,15 +190,16 @@ impl Daemon {
         }
         for (key, files) in outcomes::list(&self.config) {
             // A worker that was taken over may know an owner between the first and the last.
-            let is_its = |owner: &str| {
-                let of_our_name = recovery::name_of(owner) == Some(&self.config.instance);
-                owners.contains(owner) || (!is_child && of_our_name)
+            let is_its = |file: &outcomes::OutcomeFile| {
+                let of_our_name = recovery::name_of(&file.owner) == Some(&self.config.instance);
+                let by_owner = owners.contains(&file.owner) || (!is_child && of_our_name);
+                file.job_type == job_type && by_owner
             };
-            let files: Vec<_> = files.into_iter().filter(|(owner, _)| is_its(owner)).collect();
+            let files: Vec<_> = files.into_iter().filter(|file| is_its(file)).collect();
             let files = files.into_iter();
-            for (owner, path) in files.filter(|_| keys.contains(&key)) {
-                let Some(stored) = outcomes::read(&path, &owner, key) else { continue };
-                self.fleet.written.insert(key, path);
+            for file in files.filter(|_| keys.contains(&key)) {
+                let Some(stored) = outcomes::read(&file, key) else { continue };
+                self.fleet.written.insert(key, file.path);
                 let (job, attempt) = key;
                 let (outcome, usage) = (stored.outcome, stored.usage);
                 self.handle(Event::Finished { worker, job, attempt, outcome, usage });

@@ -141,11 +141,12 @@ impl Daemon {
                 pick(&one.roots).iter().map(|path| text(path)).collect()
             })
         };
+        let [scratch, logs, outcomes] = start::folders_of(config, job_type);
         let settings = Settings {
             worker: worker.0,
             owner: self.instance.clone(),
-            scratch_dir: text(&start::scratch_dir(config)),
-            logs_dir: text(&start::logs_dir(config)),
+            scratch_dir: text(&scratch),
+            logs_dir: text(&logs),
             term_grace_ms: one.map_or(10_000, |one| one.grace.term.millis()),
             log_bytes_max: config.log.attempt_max.bytes(),
             read_roots: roots(|roots| &roots.read),
@@ -154,7 +155,7 @@ impl Daemon {
             ffmpeg: text(Path::new(&config.tools.ffmpeg)),
             ffprobe: text(Path::new(&config.tools.ffprobe)),
             orphan_grace_ms: one.map_or(600_000, |one| one.orphan_grace.millis()),
-            outcomes_dir: text(&start::outcomes_dir(config)),
+            outcomes_dir: text(&outcomes),
             program_files_max: one.and_then(|one| one.limits.files).unwrap_or(0),
             cgroup_slot: slot.map(text).unwrap_or_default(),
             program_processes_max: one.and_then(|one| one.limits.pids).unwrap_or(0),
@@ -164,6 +165,7 @@ impl Daemon {
             network: one.map_or_else(Default::default, |one| (&one.network).into()),
             devices: one
                 .map_or_else(Vec::new, |one| one.devices.iter().map(|path| text(path)).collect()),
+            sessions_dir: text(&config.runtime_dir.join("sessions")),
             profiles: config
                 .profiles
                 .iter()

@@ -33,7 +33,7 @@ use record::{Launcher, WorkerRecord};
 use sha2::{Digest, Sha256};
 use shiftboss_protocol::job::{Attempt, JobId};
 use shiftboss_protocol::message::{Hello, SupervisorMessage, TOKEN_BYTES};
-use slots::{Bounds, Groups, Throttling};
+use slots::{Bounds, Groups, Throttling, limits_of};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::File;
 use std::os::fd::AsFd;
@@ -244,16 +244,24 @@ impl Daemon {
         }
         let unknown = JobType::of_workload(job_type, 1);
         let configured = self.config.types.get(job_type).unwrap_or(&unknown);
-        let mut bounds = Bounds::make(&self.fleet.groups, configured, (job_type, slot))?;
-        let process = spawn::spawn(&spawn::Command {
+        let limits = limits_of(&self.config, configured);
+        let limited = (&limits, configured.confine);
+        let mut bounds = Bounds::make(&self.fleet.groups, limited, (job_type, slot))?;
+        // A folder that cannot be opened is told when the process cannot be put into it.
+        let cradle = bounds.slot.as_ref().and_then(|slot| slot.cradle().ok());
+        let started = spawn::spawn(&spawn::Command {
             program: &program,
             args: &args,
             env: &env,
             token: &token,
             lock: held.file().as_fd(),
             output: output.as_fd(),
+            group: cradle.as_ref().map(AsFd::as_fd),
         })?;
-        if let Err(reason) = bounds.take_in(configured, &process) {
+        let process = started.process;
+        if !started.is_in_group
+            && let Err(reason) = bounds.take_in(limited, &process)
+        {
             process.kill();
             return Err(reason.into());
         }

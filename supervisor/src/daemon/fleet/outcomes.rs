@@ -10,33 +10,53 @@ use shiftboss_protocol::stored::{
     STORED_OUTCOME_BYTES_MAX, STORED_OUTCOME_SUFFIX, StoredOutcome, StoredOutcomeName,
 };
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs;
 use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
+/// An outcome file, by its name and place.
+#[derive(Debug)]
+pub(super) struct OutcomeFile {
+    /// The owner that the worker named.
+    pub(super) owner: String,
+    /// The type whose workers may write there.
+    pub(super) job_type: String,
+    pub(super) path: PathBuf,
+}
+
 /// All outcome files, by attempt: names only, nothing is read.
-pub(super) fn list(config: &Config) -> BTreeMap<(JobId, Attempt), Vec<(String, PathBuf)>> {
+pub(super) fn list(config: &Config) -> BTreeMap<(JobId, Attempt), Vec<OutcomeFile>> {
     let mut found = BTreeMap::<_, Vec<_>>::new();
-    let Ok(entries) = fs::read_dir(outcomes_dir(config)) else { return found };
-    for entry in entries.flatten() {
+    let of_types = dirs::folders_in(&outcomes_dir(config));
+    let entries = of_types.iter().flat_map(|(job_type, folder)| {
+        let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+        entries.map(move |entry| (job_type, entry))
+    });
+    for (job_type, entry) in entries {
         let name = entry.file_name();
         let parsed = name
             .to_str()
             .filter(|name| name.ends_with(STORED_OUTCOME_SUFFIX))
             .and_then(StoredOutcomeName::parse);
         if let Some(StoredOutcomeName { owner, job, attempt }) = parsed {
-            found.entry((job, attempt)).or_default().push((owner, entry.path()));
+            let (job_type, path) = (job_type.clone(), entry.path());
+            found.entry((job, attempt)).or_default().push(OutcomeFile { owner, job_type, path });
         }
     }
     found
 }
 
-/// Whether a file may speak for a row: its worker named the owner that it knew. A supervisor that
+/// Whether a file may speak for a row: it lies where workers of the row's type write, and its
+/// worker named the owner that it knew. A supervisor that
 /// took the row over and died before it welcomed the worker has made itself the owner of a row
 /// whose worker never heard of it, so an earlier owner of the same name speaks for it, too; but
 /// not from before the attempt began, when a restored database counted other attempts.
-pub(super) fn is_of(job: &OwnedJob, by: &str, path: &Path) -> bool {
+pub(super) fn is_of(job: &OwnedJob, file: &OutcomeFile) -> bool {
+    let (by, path) = (file.owner.as_str(), file.path.as_path());
+    if file.job_type != job.job_type {
+        return false;
+    }
     if by == job.owner || job.instance.as_deref() == Some(by) {
         return true;
     }
@@ -48,18 +68,16 @@ pub(super) fn is_of(job: &OwnedJob, by: &str, path: &Path) -> bool {
 
 /// The outcome in a file, if it holds what its name says. One that does not is told and left to
 /// the sweep: the attempt counts as lost then.
-pub(super) fn read(path: &Path, owner: &str, key: (JobId, Attempt)) -> Option<StoredOutcome> {
+pub(super) fn read(file: &OutcomeFile, key: (JobId, Attempt)) -> Option<StoredOutcome> {
+    let path = file.path.as_path();
     let read = || -> Result<StoredOutcome, String> {
-        // A pipe would keep whoever opens it, and what another user wrote is no worker's word.
-        if !dirs::is_own_file(path).map_err(|error| error.to_string())? {
-            return Err("not a file of this supervisor's user".to_owned());
-        }
-        let file = File::open(path).map_err(|error| error.to_string())?;
+        let opened = dirs::open_own_file(path).map_err(|error| error.to_string())?;
+        let opened = opened.ok_or("not a file of this supervisor's user")?;
         let mut bytes = Vec::new();
         let limit = STORED_OUTCOME_BYTES_MAX as u64 + 1;
-        file.take(limit).read_to_end(&mut bytes).map_err(|error| error.to_string())?;
+        opened.take(limit).read_to_end(&mut bytes).map_err(|error| error.to_string())?;
         let stored = StoredOutcome::decode(&bytes).map_err(|error| super::chain(&error))?;
-        if stored.owner == owner && (stored.job, stored.attempt) == key {
+        if stored.owner == file.owner && (stored.job, stored.attempt) == key {
             Ok(stored)
         } else {
             Err("it holds another attempt than its name says".to_owned())
@@ -106,12 +124,21 @@ mod tests {
             pid: None,
         };
         let (earlier, later) = (job(now_ms - 5000), job(now_ms + 5000));
-        for by in ["main-boot-1", "main-boot-3"] {
-            assert!(is_of(&earlier, by, &path) && is_of(&later, by, &path));
+        let by = |owner: &str, job_type: &str| OutcomeFile {
+            owner: owner.to_owned(),
+            job_type: job_type.to_owned(),
+            path: path.clone(),
+        };
+        for owner in ["main-boot-1", "main-boot-3"] {
+            let file = by(owner, "command");
+            assert!(is_of(&earlier, &file) && is_of(&later, &file));
+            assert!(!is_of(&earlier, &by(owner, "remote")), "forged by a worker of another type");
         }
-        assert!(is_of(&earlier, "main-boot-2", &path));
-        assert!(!is_of(&later, "main-boot-2", &path), "written before the attempt began");
-        assert!(!is_of(&earlier, "other-boot-2", &path));
-        assert!(!is_of(&earlier, "main-boot-2", &dir.path().join("gone")));
+        assert!(is_of(&earlier, &by("main-boot-2", "command")));
+        let file = by("main-boot-2", "command");
+        assert!(!is_of(&later, &file), "written before the attempt began");
+        assert!(!is_of(&earlier, &by("other-boot-2", "command")));
+        let gone = OutcomeFile { path: dir.path().join("gone"), ..by("main-boot-2", "command") };
+        assert!(!is_of(&earlier, &gone));
     }
 }

@@ -345,8 +345,8 @@ fn take_written(config: &Config, jobs: Vec<OwnedJob>, recovery: &mut Recovery) -
     for job in jobs {
         let key = (job.job, job.attempt);
         let mut of_attempt = files.get(&key).into_iter().flatten();
-        let file = of_attempt.find(|(by, path)| outcomes::is_of(&job, by, path));
-        match file.and_then(|(by, path)| Some((outcomes::read(path, by, key)?, path))) {
+        let file = of_attempt.find(|file| outcomes::is_of(&job, file));
+        match file.and_then(|file| Some((outcomes::read(file, key)?, &file.path))) {
             Some((stored, path)) => {
                 recovery.written.push(Written { job, stored, path: path.clone() });
             }

@@ -3,15 +3,16 @@
 
 use crate::config::{Config, Confine, JobType, Size};
 use crate::daemon::Daemon;
-use crate::os::cgroup::slot::{self, Limits, Slot};
+use crate::os::cgroup::io::{Disk, disk_of};
+use crate::os::cgroup::slot::{self, Limits, Missing, Slot};
 use crate::os::cgroup::tree::{self, Tree};
 use crate::os::cgroup::{Controller, Lack};
 use crate::os::process::Process;
 use crate::policy::claim::WorkerId;
 use shiftboss_protocol::confine::Wall;
 use shiftboss_protocol::job::{Attempt, JobId};
-use std::collections::HashMap;
-use std::path::PathBuf;
+use std::collections::{BTreeSet, HashMap};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// The groups of all workers, or why there are none.
@@ -27,24 +28,24 @@ pub(super) struct Bounds {
     /// Its groups.
     pub(super) slot: Option<Slot>,
     /// Limits that its type has and that nothing enforces, with the reason.
-    missing: Vec<(Controller, String)>,
+    missing: Vec<Missing>,
 }
 
 /// Finds the tree and says in the log what it offers.
 pub(in crate::daemon) fn set_up(config: &Config) -> Groups {
     let groups = tree::find(&base_name(config, &config.instance)).and_then(Tree::set_up);
-    let wanted = config.types.values().any(|one| limits_of(one) != Limits::default());
+    let asked = config.types.values().flat_map(|one| limits_of(config, one).asked());
+    let wanted: BTreeSet<_> = asked.map(|(controller, _)| controller).collect();
     match &groups {
         Ok(tree) => {
             let controllers: Vec<_> = tree.controllers().iter().map(|one| one.name()).collect();
             let base = tree.base().display().to_string();
             tracing::info!(base, ?controllers, "control groups: programs are killed by group");
-            let lacks = Controller::ALL.into_iter().filter_map(|one| tree.lack_of(one));
-            for lack in lacks.filter(|_| wanted) {
+            for lack in wanted.iter().filter_map(|one| tree.lack_of(*one)) {
                 tracing::warn!("not every limit is enforced by the kernel: {lack}");
             }
         }
-        Err(lack) if wanted => {
+        Err(lack) if !wanted.is_empty() => {
             tracing::warn!("no control groups, limits are not enforced by the kernel: {lack}");
         }
         Err(lack) => tracing::info!("no control groups: {lack}"),
@@ -82,9 +83,36 @@ pub(super) fn clear_of(tree: &Tree, config: &Config, instance: &str) -> bool {
     is_clear
 }
 
-fn limits_of(job_type: &JobType) -> Limits {
+/// What a slot of this type may use.
+pub(super) fn limits_of(config: &Config, job_type: &JobType) -> Limits {
     let limits = &job_type.limits;
-    Limits { memory_bytes: limits.memory.map(Size::bytes), cpus: limits.cpu, pids: limits.pids }
+    Limits {
+        memory_bytes: limits.memory.map(Size::bytes),
+        cpus: limits.cpu,
+        cpu_weight: limits.cpu_weight,
+        pids: limits.pids,
+        io_read: limits.io_read.map(Size::bytes),
+        io_write: limits.io_write.map(Size::bytes),
+        disks: disks_of(config, job_type),
+    }
+}
+
+/// The disks that a type's jobs work on, each once. Without roots: that of the root directory.
+fn disks_of(config: &Config, job_type: &JobType) -> Vec<Result<Disk, String>> {
+    let limits = &job_type.limits;
+    if limits.io_read.is_none() && limits.io_write.is_none() {
+        return Vec::new();
+    }
+    let anywhere = Path::new("/");
+    let roots = [&job_type.roots.read, &job_type.roots.write];
+    let is_bound = roots.iter().all(|roots| !roots.is_empty());
+    let roots = roots.into_iter().flatten().map(PathBuf::as_path);
+    let places = roots.chain([config.work_dir.as_path()]);
+    let places = places.chain((!is_bound).then_some(anywhere));
+    let mut disks: Vec<_> = places.map(disk_of).collect();
+    disks.sort();
+    disks.dedup();
+    disks
 }
 
 impl Bounds {
@@ -94,27 +122,24 @@ impl Bounds {
     /// Its type requires a limit that cannot be had, or what an earlier worker left there lives.
     pub(super) fn make(
         groups: &Groups,
-        job_type: &JobType,
+        (limits, confine): (&Limits, Confine),
         slot: (&str, u32),
     ) -> Result<Self, String> {
-        let limits = limits_of(job_type);
         let (made, missing) = match groups {
-            Ok(tree) => match Slot::make(tree, slot, &limits) {
-                Ok((slot, missing)) => {
-                    (Some(slot), missing.into_iter().map(|one| (one.limit, one.why)).collect())
-                }
+            Ok(tree) => match Slot::make(tree, slot, limits) {
+                Ok((slot, missing)) => (Some(slot), missing),
                 // Nobody may start beside what still runs there.
                 Err(error @ crate::os::cgroup::Error::Occupied(_)) => return Err(error.to_string()),
-                Err(error) => (None, missing_all(&limits, &super::chain(&error))),
+                Err(error) => (None, limits.all_missing(&super::chain(&error))),
             },
-            Err(lack) => (None, missing_all(&limits, &lack.why)),
+            Err(lack) => (None, limits.all_missing(&lack.why)),
         };
         let bounds = Self { slot: made, missing };
-        if job_type.confine == Confine::Require
-            && let Some((limit, why)) = bounds.missing.first()
+        if confine == Confine::Require
+            && let Some(Missing { key, why, .. }) = bounds.missing.first()
         {
             bounds.drop_slot();
-            return Err(format!("a required limit is not in force: {limit}: {why}"));
+            return Err(format!("a required limit is not in force: {key}: {why}"));
         }
         Ok(bounds)
     }
@@ -123,14 +148,18 @@ impl Bounds {
     ///
     /// # Errors
     /// It cannot be put there, and its type requires it.
-    pub(super) fn take_in(&mut self, job_type: &JobType, process: &Process) -> Result<(), String> {
+    pub(super) fn take_in(
+        &mut self,
+        (limits, confine): (&Limits, Confine),
+        process: &Process,
+    ) -> Result<(), String> {
         let Some(slot) = &self.slot else { return Ok(()) };
         let Err(error) = slot.take_in(process.pid()) else { return Ok(()) };
         let text = super::chain(&error);
         self.drop_slot();
         self.slot = None;
-        self.missing = missing_all(&limits_of(job_type), &text);
-        if job_type.confine == Confine::Require && !self.missing.is_empty() {
+        self.missing = limits.all_missing(&text);
+        if confine == Confine::Require && !self.missing.is_empty() {
             return Err(text);
         }
         tracing::warn!("{text}; the worker runs without limits of the kernel");
@@ -138,18 +167,17 @@ impl Bounds {
     }
 
     /// What a supervisor before us made for a worker that lives.
-    pub(super) fn found(slot: Option<Slot>, job_type: Option<&JobType>) -> Self {
-        let limits = job_type.map(limits_of).unwrap_or_default();
+    pub(super) fn found(slot: Option<Slot>, limits: &Limits) -> Self {
         let missing = match &slot {
             Some(_) => Vec::new(),
-            None => missing_all(&limits, "its supervisor had no control group for it"),
+            None => limits.all_missing("its supervisor had no control group for it"),
         };
         Self { slot, missing }
     }
 
     /// True when this limit is wanted and nothing enforces it.
     pub(super) fn lacks(&self, limit: Controller) -> bool {
-        self.missing.iter().any(|(missing, _)| *missing == limit)
+        self.missing.iter().any(|missing| missing.limit == limit)
     }
 
     fn drop_slot(&self) {
@@ -174,30 +202,12 @@ impl Bounds {
         if !lacks.is_empty() {
             text = format!("{text}; {lacks}");
         }
-        for (limit, why) in &self.missing {
+        for Missing { key, why, .. } in &self.missing {
             let why = why.replace(';', ",");
-            text = format!("{text}; missing: {cgroup} (limits.{}: {why})", key_of(*limit));
+            text = format!("{text}; missing: {cgroup} ({key}: {why})");
         }
         text
     }
-}
-
-/// The key that sets a limit.
-const fn key_of(limit: Controller) -> &'static str {
-    match limit {
-        Controller::Cpu => "cpu",
-        Controller::Memory => "memory",
-        Controller::Pids => "pids",
-    }
-}
-
-fn missing_all(limits: &Limits, why: &str) -> Vec<(Controller, String)> {
-    let asked = [
-        limits.memory_bytes.map(|_| Controller::Memory),
-        limits.cpus.map(|_| Controller::Cpu),
-        limits.pids.map(|_| Controller::Pids),
-    ];
-    asked.into_iter().flatten().map(|limit| (limit, why.to_owned())).collect()
 }
 
 /// How long attempts were held back by their slot's CPU limit.
@@ -243,11 +253,8 @@ impl Daemon {
 mod tests {
     use super::*;
 
-    fn job_type(confine: Confine) -> JobType {
-        let mut job_type = JobType::of_workload("command", 1);
-        job_type.limits.memory = Some(Size::from_bytes(64 << 20));
-        job_type.confine = confine;
-        job_type
+    fn memory() -> Limits {
+        Limits { memory_bytes: Some(64 << 20), ..Limits::default() }
     }
 
     fn nothing() -> Groups {
@@ -256,7 +263,7 @@ mod tests {
 
     #[test]
     fn without_control_groups_best_effort_goes_on_and_says_so() {
-        let made = Bounds::make(&nothing(), &job_type(Confine::BestEffort), ("command", 0));
+        let made = Bounds::make(&nothing(), (&memory(), Confine::BestEffort), ("command", 0));
         let bounds = made.expect("best-effort");
         let missing = "missing: cgroup (limits.memory: cgroup v2 is not mounted)";
         assert_eq!(bounds.confinement("none"), format!("none; {missing}"));
@@ -266,21 +273,22 @@ mod tests {
 
     #[test]
     fn without_control_groups_a_required_limit_is_a_worker_that_does_not_start() {
-        let made = Bounds::make(&nothing(), &job_type(Confine::Require), ("command", 0));
-        let error = made.expect_err("required");
-        assert!(error.ends_with("not in force: memory: cgroup v2 is not mounted"), "{error}");
-        let mut without = job_type(Confine::Require);
-        without.limits.memory = None;
-        Bounds::make(&nothing(), &without, ("command", 0)).expect("no limit is asked for");
+        let required =
+            |limits: Limits| Bounds::make(&nothing(), (&limits, Confine::Require), ("command", 0));
+        let error = required(memory()).expect_err("required");
+        assert!(
+            error.ends_with("not in force: limits.memory: cgroup v2 is not mounted"),
+            "{error}"
+        );
+        required(Limits::default()).expect("no limit is asked for");
     }
 
     #[test]
     fn a_group_is_named_among_what_holds_in_order_of_strength() {
         let dir = tempfile::tempdir().expect("a folder can be made");
         let tree = Tree::of(dir.path(), &[]);
-        let mut plain = job_type(Confine::BestEffort);
-        plain.limits.memory = None;
-        let bounds = Bounds::make(&Ok(tree), &plain, ("command", 0)).expect("best-effort");
+        let plain = (&Limits::default(), Confine::BestEffort);
+        let bounds = Bounds::make(&Ok(tree), plain, ("command", 0)).expect("best-effort");
         assert_eq!(bounds.confinement("none"), "cgroup");
         assert_eq!(bounds.confinement("seccomp, rlimits"), "seccomp, cgroup, rlimits");
         assert_eq!(bounds.confinement("cgroup, rlimits"), "cgroup, rlimits");

@@ -3,7 +3,7 @@
 use super::WorkerProcess;
 use super::age::{self, WorkerAge};
 use super::recovery::{Living, Recovery, Written};
-use super::slots::Bounds;
+use super::slots::{Bounds, limits_of};
 use crate::daemon::Daemon;
 use crate::os::process::facts;
 use crate::policy::claim::{TakenJob, WorkerId};
@@ -55,6 +55,8 @@ impl Daemon {
             |job: &OwnedJob| found_run(worker, job, age::ran_for(now_ms, job.started_at_ms, age));
         let runs = jobs.iter().map(run).collect();
         let pid = process.pid();
+        let job_type = self.config.types.get(&record.job_type);
+        let limits = job_type.map(|one| limits_of(&self.config, one)).unwrap_or_default();
         let found = WorkerProcess {
             is_child: facts::stat(pid).is_some_and(|stat| stat.parent == std::process::id()),
             process,
@@ -69,7 +71,7 @@ impl Daemon {
             output,
             lock: record.lock,
             record: record_path,
-            bounds: Bounds::found(slot, self.config.types.get(&record.job_type)),
+            bounds: Bounds::found(slot, &limits),
         };
         self.fleet.by_pid.insert(pid, worker);
         self.announce_end(worker, &found.process);

@@ -6,6 +6,7 @@
 
 pub mod cpu;
 pub mod group;
+pub mod io;
 pub mod memory;
 pub mod pids;
 pub mod slot;
@@ -23,11 +24,13 @@ pub enum Controller {
     Memory,
     /// Processes and threads.
     Pids,
+    /// Bytes read from disks and written to them.
+    Io,
 }
 
 impl Controller {
     /// All that we use.
-    pub const ALL: [Self; 3] = [Self::Cpu, Self::Memory, Self::Pids];
+    pub const ALL: [Self; 4] = [Self::Cpu, Self::Memory, Self::Pids, Self::Io];
 
     /// The kernel's name of it.
     #[must_use]
@@ -36,6 +39,7 @@ impl Controller {
             Self::Cpu => "cpu",
             Self::Memory => "memory",
             Self::Pids => "pids",
+            Self::Io => "io",
         }
     }
 }

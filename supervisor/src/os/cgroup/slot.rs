@@ -1,6 +1,7 @@
 //! The groups of one worker: `<type>-<slot>/` holds the limits and no process, `worker/` in it
 //! the worker. The worker makes `job-<place>/` beside it for each attempt that starts programs.
 
+use super::io::{self as disks, Disk};
 use super::tree::{self, Tree};
 use super::{Controller, Error, cpu, group, memory, pids};
 use std::io;
@@ -18,14 +19,46 @@ const CLEARED_WITHIN: Duration = Duration::from_millis(200);
 const LOOK_EVERY: Duration = Duration::from_millis(1);
 
 /// What a slot may use; `None`: without limit.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Limits {
     /// Memory of worker and programs together, bytes.
     pub memory_bytes: Option<u64>,
     /// CPU time, in CPUs.
     pub cpus: Option<f64>,
+    /// Share of CPU time when CPUs are short, 1 to 10,000; that of a slot without is 100.
+    pub cpu_weight: Option<u32>,
     /// Processes and threads.
     pub pids: Option<u32>,
+    /// Bytes a second that are read from each of `disks`.
+    pub io_read: Option<u64>,
+    /// Bytes a second that are written to each of them.
+    pub io_write: Option<u64>,
+    /// The disks that the slot works on, or why one of them cannot be limited.
+    pub disks: Vec<Result<Disk, String>>,
+}
+
+impl Limits {
+    /// What is limited: by what, and the key of the limit within a type.
+    #[must_use]
+    pub fn asked(&self) -> Vec<(Controller, &'static str)> {
+        let keys = [
+            (self.memory_bytes.is_some(), Controller::Memory, "limits.memory"),
+            (self.cpus.is_some(), Controller::Cpu, "limits.cpu"),
+            (self.cpu_weight.is_some(), Controller::Cpu, "limits.cpu_weight"),
+            (self.pids.is_some(), Controller::Pids, "limits.pids"),
+            (self.io_read.is_some(), Controller::Io, "limits.io_read"),
+            (self.io_write.is_some(), Controller::Io, "limits.io_write"),
+        ];
+        let asked = keys.into_iter().filter(|(is_asked, ..)| *is_asked);
+        asked.map(|(_, controller, key)| (controller, key)).collect()
+    }
+
+    /// All of them, missing for one reason.
+    #[must_use]
+    pub fn all_missing(&self, why: &str) -> Vec<Missing> {
+        let missing = |(limit, key)| Missing { limit, key, why: why.to_owned() };
+        self.asked().into_iter().map(missing).collect()
+    }
 }
 
 /// A limit that is not in force.
@@ -33,6 +66,8 @@ pub struct Limits {
 pub struct Missing {
     /// What would enforce it.
     pub limit: Controller,
+    /// The key that sets it, within a type.
+    pub key: &'static str,
     /// Why it does not.
     pub why: String,
 }
@@ -76,11 +111,13 @@ impl Slot {
         }
         group::make(&dir)?;
         // Each group below is counted by itself: so it is known which attempt ran out of memory.
-        let refused = tree.controllers().into_iter().filter_map(|controller| {
-            let lack = tree::hand_down(&dir, controller).err()?;
-            Some(Missing { limit: controller, why: lack.why })
-        });
-        let mut missing: Vec<_> = refused.collect();
+        let mut missing = Vec::new();
+        for controller in tree.controllers() {
+            if let Err(lack) = tree::hand_down(&dir, controller) {
+                let all = limits.all_missing(&lack.why).into_iter();
+                missing.extend(all.filter(|one| one.limit == controller));
+            }
+        }
         let slot = Self { dir };
         group::make(&slot.worker())?;
         missing.extend(slot.write(tree, limits));
@@ -92,18 +129,38 @@ impl Slot {
     }
 
     fn write(&self, tree: &Tree, limits: &Limits) -> Vec<Missing> {
-        let asked = [
-            limits.memory_bytes.map(|bytes| (Controller::Memory, memory::limit(&self.dir, bytes))),
-            limits.cpus.map(|cpus| (Controller::Cpu, cpu::limit(&self.dir, cpus))),
-            limits.pids.map(|pids| (Controller::Pids, pids::limit(&self.dir, pids))),
+        let dir = &self.dir;
+        let written = [
+            limits.memory_bytes.map(|bytes| ("limits.memory", memory::limit(dir, bytes))),
+            limits.cpus.map(|cpus| ("limits.cpu", cpu::limit(dir, cpus))),
+            limits.cpu_weight.map(|weight| ("limits.cpu_weight", cpu::weigh(dir, weight))),
+            limits.pids.map(|pids| ("limits.pids", pids::limit(dir, pids))),
         ];
-        let missing = asked.into_iter().flatten().filter_map(|(limit, written)| {
-            let error = written.err()?;
+        let written = written.into_iter().flatten().map(|(key, one)| (key, one.map_err(chain)));
+        let failed: Vec<_> = written
+            .chain(self.write_io(limits))
+            .filter_map(|(key, one)| Some((key, one.err()?)))
+            .collect();
+        let missing = limits.asked().into_iter().filter_map(|(limit, key)| {
+            let (_, why) = failed.iter().find(|(failed, _)| *failed == key)?;
             // Why there is no such file is better told by the tree.
-            let why = tree.lack_of(limit).map_or_else(|| chain(&error), |lack| lack.why.clone());
-            Some(Missing { limit, why })
+            let why = tree.lack_of(limit).map_or_else(|| why.clone(), |lack| lack.why.clone());
+            Some(Missing { limit, key, why })
         });
         missing.collect()
+    }
+
+    /// Both limits of one disk are one line.
+    fn write_io(&self, limits: &Limits) -> Vec<(&'static str, Result<(), String>)> {
+        let (read, write) = (limits.io_read, limits.io_write);
+        let disks = limits.disks.iter().filter(|_| read.or(write).is_some());
+        let written = disks.flat_map(|disk| {
+            let disk = disk.clone();
+            let done =
+                disk.and_then(|disk| disks::limit(&self.dir, disk, read, write).map_err(chain));
+            [("limits.io_read", done.clone()), ("limits.io_write", done)]
+        });
+        written.collect()
     }
 
     /// The groups that a supervisor before us made in `dir`, while this worker is in them. Asked of
@@ -112,6 +169,14 @@ impl Slot {
     pub fn find(dir: &Path, pid: u32) -> Option<Self> {
         let slot = Self { dir: dir.to_owned() };
         group::processes(&slot.worker()).contains(&pid).then_some(slot)
+    }
+
+    /// The folder of the worker's group, to be born in.
+    ///
+    /// # Errors
+    /// It cannot be opened.
+    pub fn cradle(&self) -> io::Result<std::fs::File> {
+        std::fs::File::open(self.worker())
     }
 
     /// Puts the worker's process into its group. Whatever it starts is born in the slot.
@@ -192,8 +257,9 @@ pub fn clear(dir: &Path, within: Duration) -> Result<(), Error> {
     }
 }
 
-fn chain(error: &dyn std::error::Error) -> String {
-    let cause = error.source().map(|cause| format!(": {cause}")).unwrap_or_default();
+fn chain(error: Error) -> String {
+    let cause =
+        std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
     format!("{error}{cause}")
 }
 
@@ -217,7 +283,7 @@ mod tests {
     #[test]
     fn limits_that_nothing_enforces_are_named_with_their_reason() {
         let dir = fake(&[]);
-        let limits = Limits { memory_bytes: Some(1 << 30), cpus: None, pids: Some(9) };
+        let limits = Limits { memory_bytes: Some(1 << 30), pids: Some(9), ..Limits::default() };
         let tree = Tree::of(dir.path(), &[]);
         let (slot, missing) =
             Slot::make(&tree, ("encode", 0), &limits).expect("groups are folders");
@@ -227,6 +293,23 @@ mod tests {
         assert!(slot.dir().ends_with("encode-0") && slot.worker().is_dir());
         slot.remove().expect("nothing is in it");
         assert!(tree.slots().is_empty());
+    }
+
+    #[test]
+    fn a_disk_that_cannot_be_limited_and_a_share_of_cpu_time_are_missing_by_their_own_keys() {
+        let dir = fake(&[]);
+        let limits = Limits {
+            cpu_weight: Some(50),
+            io_write: Some(1 << 20),
+            disks: vec![Err("/x lies on no disk".to_owned())],
+            ..Limits::default()
+        };
+        let tree = Tree::of(dir.path(), &[Controller::Io]);
+        let (_, missing) = Slot::make(&tree, ("encode", 0), &limits).expect("they are folders");
+        let named: Vec<_> = missing.iter().map(|one| (one.key, one.why.as_str())).collect();
+        let io = ("limits.io_write", "/x lies on no disk");
+        assert!(named.contains(&("limits.cpu_weight", "not offered")), "{named:?}");
+        assert!(named.contains(&io), "{named:?}");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! [`memory`] what it uses; [`orphans`] and [`leftovers`] see to it that nothing of a dead one goes
 //! on, [`peer`] who is at the other end of a socket.
 
+mod birth;
 pub mod facts;
 pub mod leftovers;
 pub mod memory;

@@ -1,8 +1,9 @@
 //! Starts worker processes, and holds what proves which process is which: its pidfd.
 //!
-//! posix_spawn is used because it does not copy the parent's page tables (glibc runs it on
-//! CLONE_VM | CLONE_VFORK): a fork from 200 MB costs tens of milliseconds, this 0.2.
+//! Where there is no control group to be born in (`birth.rs`) posix_spawn is used: it does not copy
+//! the parent's page tables (glibc runs it on CLONE_VM | CLONE_VFORK) and takes 0.2 milliseconds.
 
+use super::birth::{self, Plan};
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::spawn::{PosixSpawnAttr, PosixSpawnFileActions, PosixSpawnFlags, posix_spawn};
 use nix::sys::signal::SigSet;
@@ -37,6 +38,17 @@ pub struct Command<'a> {
     pub lock: BorrowedFd<'a>,
     /// Becomes standard output and standard error.
     pub output: BorrowedFd<'a>,
+    /// The folder of the control group that it is to be born in.
+    pub group: Option<BorrowedFd<'a>>,
+}
+
+/// A process that was started.
+#[derive(Debug)]
+pub struct Started {
+    /// It.
+    pub process: Process,
+    /// It was born in the group that was asked for.
+    pub is_in_group: bool,
 }
 
 /// Why no process was started.
@@ -74,17 +86,44 @@ pub struct Ended {
 ///
 /// # Errors
 /// Any [`Error`]; no process is left behind.
-pub fn spawn(command: &Command<'_>) -> Result<Process, Error> {
-    let prepare = |what| move |error: nix::Error| Error::Prepare(what, error.into());
+pub fn spawn(command: &Command<'_>) -> Result<Started, Error> {
     let token = token_pipe(command.token)?;
-    let mut actions = PosixSpawnFileActions::init().map_err(prepare("make file actions"))?;
     let (token, lock, output) =
         (above(token.as_fd())?, above(command.lock)?, above(command.output)?);
     let null = File::open("/dev/null").map_err(|error| Error::Prepare("open /dev/null", error))?;
     let null = above(null.as_fd())?;
-    for (from, to) in [(&null, 0), (&output, 1), (&output, 2), (&token, TOKEN_FD), (&lock, LOCK_FD)]
-    {
-        actions.add_dup2(from.as_raw_fd(), to).map_err(prepare("pass descriptors"))?;
+    let descriptors =
+        [(&null, 0), (&output, 1), (&output, 2), (&token, TOKEN_FD), (&lock, LOCK_FD)]
+            .map(|(from, to)| (from.as_raw_fd(), to));
+    let program = CString::new(command.program.as_os_str().as_encoded_bytes())?;
+    let mut args = vec![program.clone()];
+    for arg in command.args {
+        args.push(CString::new(arg.as_str())?);
+    }
+    let env: Result<Vec<_>, _> = command.env.iter().map(|one| CString::new(one.as_str())).collect();
+    let (program, env) = (program.as_c_str(), env?);
+    let plan = Plan { program, args: &args, env: &env, descriptors: &descriptors };
+    let failed = |error| Error::Program(command.program.to_owned(), error);
+    let born = match command.group {
+        Some(group) => birth::born_in(group, &plan).map_err(failed)?,
+        None => None,
+    };
+    let is_in_group = born.is_some();
+    let pid = match born {
+        Some(pid) => pid,
+        None => posix(&plan, command.program)?,
+    };
+    // The child has not been waited for, so its number is still its own.
+    let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::NONBLOCK)
+        .map_err(|error| Error::Prepare("open a pidfd", error.into()))?;
+    Ok(Started { process: Process { pid, pidfd }, is_in_group })
+}
+
+fn posix(plan: &Plan<'_>, program: &Path) -> Result<Pid, Error> {
+    let prepare = |what| move |error: nix::Error| Error::Prepare(what, error.into());
+    let mut actions = PosixSpawnFileActions::init().map_err(prepare("make file actions"))?;
+    for (from, to) in plan.descriptors {
+        actions.add_dup2(*from, *to).map_err(prepare("pass descriptors"))?;
     }
     let mut attributes = PosixSpawnAttr::init().map_err(prepare("make attributes"))?;
     // nix does not name SETSID; glibc has it since 2.26.
@@ -95,19 +134,9 @@ pub fn spawn(command: &Command<'_>) -> Result<Process, Error> {
     // Rust ignores SIGPIPE, and ignored signals stay ignored over exec.
     attributes.set_sigdefault(&SigSet::all()).map_err(prepare("reset signals"))?;
     attributes.set_sigmask(&SigSet::empty()).map_err(prepare("reset the signal mask"))?;
-    let program = CString::new(command.program.as_os_str().as_encoded_bytes())?;
-    let mut args = vec![program.clone()];
-    for arg in command.args {
-        args.push(CString::new(arg.as_str())?);
-    }
-    let env: Result<Vec<_>, _> = command.env.iter().map(|one| CString::new(one.as_str())).collect();
-    let pid = posix_spawn(program.as_c_str(), &actions, &attributes, &args, &env?)
-        .map_err(|error| Error::Program(command.program.to_owned(), error.into()))?;
-    let pid = Pid::from_raw(pid.as_raw()).expect("a child has a number above 0");
-    // The child has not been waited for, so its number is still its own.
-    let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::NONBLOCK)
-        .map_err(|error| Error::Prepare("open a pidfd", error.into()))?;
-    Ok(Process { pid, pidfd })
+    let pid = posix_spawn(plan.program, &actions, &attributes, plan.args, plan.env)
+        .map_err(|error| Error::Program(program.to_owned(), error.into()))?;
+    Ok(Pid::from_raw(pid.as_raw()).expect("a child has a number above 0"))
 }
 
 /// Marks every descriptor above standard error as closed on exec: what whoever started the
@@ -132,7 +161,7 @@ fn token_pipe(token: &[u8]) -> Result<OwnedFd, Error> {
     Ok(read)
 }
 
-fn above(fd: BorrowedFd<'_>) -> Result<OwnedFd, Error> {
+pub(super) fn above(fd: BorrowedFd<'_>) -> Result<OwnedFd, Error> {
     let copy = fcntl(fd, FcntlArg::F_DUPFD_CLOEXEC(ABOVE))
         .map_err(|error| Error::Prepare("duplicate a descriptor", error.into()))?;
     #[expect(unsafe_code, reason = "nix returns the new descriptor as a bare number")]
@@ -197,18 +226,26 @@ mod tests {
     use super::*;
 
     fn run(program: &str, args: &[&str]) -> (String, u32) {
+        let (text, pid, is_in_group) = run_in(program, args, None);
+        assert!(!is_in_group);
+        (text, pid)
+    }
+
+    fn run_in(program: &str, args: &[&str], group: Option<&Path>) -> (String, u32, bool) {
+        let group = group.map(|dir| File::open(dir).expect("it is a folder"));
         keep_descriptors_private().expect("the kernel is new enough");
         let dir = tempfile::tempdir().expect("a folder can be made");
         let out = File::create(dir.path().join("out")).expect("a file can be made");
         let lock = File::create(dir.path().join("lock")).expect("a file can be made");
         let args: Vec<String> = args.iter().map(|&arg| arg.to_owned()).collect();
-        let process = spawn(&Command {
+        let Started { process, is_in_group } = spawn(&Command {
             program: Path::new(program),
             args: &args,
             env: &["PATH=/usr/bin:/bin".to_owned()],
             token: b"secret",
             lock: lock.as_fd(),
             output: out.as_fd(),
+            group: group.as_ref().map(AsFd::as_fd),
         })
         .expect("the program can be started");
         let notice = process.exit_notice().expect("a descriptor can be duplicated");
@@ -217,7 +254,45 @@ mod tests {
         let ended = process.reap().expect("it has ended");
         assert_eq!(ended, Ended { code: Some(0), signal: None });
         let text = std::fs::read_to_string(dir.path().join("out")).expect("it wrote");
-        (text, process.pid())
+        (text, process.pid(), is_in_group)
+    }
+
+    /// A group of this test's own; `None` where none can be made.
+    fn leaf() -> Option<PathBuf> {
+        let mounts = std::fs::read_to_string("/proc/self/mounts").ok()?;
+        let mount = mounts.lines().find(|line| line.split(' ').nth(2) == Some("cgroup2"))?;
+        let own = std::fs::read_to_string("/proc/self/cgroup").ok()?;
+        let own = own.lines().find_map(|line| line.strip_prefix("0::/"))?.to_owned();
+        let leaf = Path::new(mount.split(' ').nth(1)?).join(own);
+        let leaf = leaf.join(format!("shiftboss-birth-{}", std::process::id()));
+        std::fs::create_dir(&leaf).ok().map(|()| leaf)
+    }
+
+    #[test]
+    fn a_worker_is_born_in_its_group_and_else_as_it_was_before() {
+        let Some(leaf) = leaf() else { return };
+        let (text, _, is_in_group) = run_in("/bin/cat", &["/proc/self/cgroup"], Some(&leaf));
+        let name = leaf.file_name().expect("it has one").to_string_lossy().into_owned();
+        assert!(is_in_group && text.contains(&name), "{text}");
+        let (text, pid, _) =
+            run_in("/bin/sh", &["-c", "cat <&3; echo; ps -o sid= -p $$"], Some(&leaf));
+        let lines: Vec<_> = text.lines().map(str::trim).collect();
+        assert_eq!(lines, ["secret", &pid.to_string()]);
+        let (text, ..) = run_in("/bin/ls", &["/proc/self/fd"], Some(&leaf));
+        assert_eq!(text.split_whitespace().collect::<String>(), "012345");
+        let script = "grep -E '^Sig(Blk|Ign|Cgt)' /proc/self/status | sort -u -k2";
+        let (text, ..) = run_in("/bin/sh", &["-c", script], Some(&leaf));
+        assert_eq!(text.lines().next(), Some("SigBlk:\t0000000000000000"), "{text}");
+        let error = try_missing(Some(&leaf));
+        assert_eq!(error.to_string(), "cannot start worker program /nonexistent/worker");
+        std::fs::remove_dir(&leaf).expect("nothing is left in it");
+    }
+
+    #[test]
+    fn where_the_kernel_knows_no_such_group_a_worker_is_started_all_the_same() {
+        let dir = tempfile::tempdir().expect("a folder can be made");
+        let (text, _, is_in_group) = run_in("/bin/echo", &["here"], Some(dir.path()));
+        assert_eq!((text.as_str(), is_in_group), ("here\n", false));
     }
 
     #[test]
@@ -230,18 +305,24 @@ mod tests {
         assert_eq!(lines, ["secret", &pid.to_string()]);
     }
 
-    #[test]
-    fn a_program_that_does_not_exist_is_an_error_that_names_it() {
-        let null = std::fs::File::open("/dev/null").expect("it exists");
-        let error = spawn(&Command {
+    fn try_missing(group: Option<&Path>) -> Error {
+        let null = File::open("/dev/null").expect("it exists");
+        let group = group.map(|dir| File::open(dir).expect("it is a folder"));
+        spawn(&Command {
             program: Path::new("/nonexistent/worker"),
             args: &[],
             env: &[],
             token: b"",
             lock: null.as_fd(),
             output: null.as_fd(),
+            group: group.as_ref().map(AsFd::as_fd),
         })
-        .expect_err("there is no such program");
+        .expect_err("there is no such program")
+    }
+
+    #[test]
+    fn a_program_that_does_not_exist_is_an_error_that_names_it() {
+        let error = try_missing(None);
         assert_eq!(error.to_string(), "cannot start worker program /nonexistent/worker");
     }
 }

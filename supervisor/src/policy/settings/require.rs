@@ -11,6 +11,8 @@ pub enum Piece {
     Cpu,
     /// Limits of processes by a cgroup.
     Pids,
+    /// Limits of reading and writing by a cgroup.
+    Io,
     /// Killing, freezing and watching a tree by its cgroup.
     GroupKill,
     /// User namespaces that give capabilities inside.
@@ -47,6 +49,7 @@ impl Piece {
             Self::Memory => "memory",
             Self::Cpu => "cpu",
             Self::Pids => "pids",
+            Self::Io => "io",
             Self::GroupKill => "cgroup",
             Self::UserNs => "user-ns",
             Self::MountNs => "mount-ns",
@@ -73,8 +76,14 @@ pub struct Wanted {
     pub memory: bool,
     /// It has `limits.cpu`.
     pub cpu: bool,
+    /// It has `limits.cpu_weight`.
+    pub cpu_weight: bool,
     /// It has `limits.pids`.
     pub pids: bool,
+    /// It has `limits.io_read`.
+    pub io_read: bool,
+    /// It has `limits.io_write`.
+    pub io_write: bool,
 }
 
 /// Something that a key needs: any one of these pieces is enough.
@@ -114,8 +123,17 @@ pub fn needs(wanted: &Wanted) -> Vec<Need> {
     if wanted.cpu {
         needs.push(need("limits.cpu", &[Piece::Cpu]));
     }
+    if wanted.cpu_weight {
+        needs.push(need("limits.cpu_weight", &[Piece::Cpu]));
+    }
     if wanted.pids {
         needs.push(need("limits.pids", &[Piece::Pids, Piece::PidMax, Piece::ProcessLimit]));
+    }
+    if wanted.io_read {
+        needs.push(need("limits.io_read", &[Piece::Io]));
+    }
+    if wanted.io_write {
+        needs.push(need("limits.io_write", &[Piece::Io]));
     }
     needs
 }
@@ -142,6 +160,10 @@ mod tests {
         assert_eq!(keys(&Wanted::default(), &lacked), Vec::<&str>::new());
         let wanted = Wanted { memory: true, cpu: true, ..Wanted::default() };
         assert_eq!(keys(&wanted, &lacked), ["limits.memory", "limits.cpu"]);
+        let wanted =
+            Wanted { cpu_weight: true, io_read: true, io_write: true, ..Wanted::default() };
+        let all = ["limits.cpu_weight", "limits.io_read", "limits.io_write"];
+        assert_eq!(keys(&wanted, &[Piece::Cpu, Piece::Io]), all);
     }
 
     #[test]

@@ -184,7 +184,7 @@ fn finished(stage: &Stage, job: i64) -> BTreeSet<(String, u64)> {
 }
 
 fn chunks(stage: &Stage, job: i64) -> BTreeSet<(String, u64)> {
-    let kept = stage.path(&format!("jobs.db.work/scratch/{job}-kept"));
+    let kept = stage.path(&format!("jobs.db.work/scratch/encode/{job}-kept"));
     let entries = std::fs::read_dir(kept).into_iter().flatten().flatten();
     let facts = |entry: std::fs::DirEntry| {
         let name = entry.file_name().to_string_lossy().into_owned();

@@ -48,8 +48,8 @@ pub(crate) fn pickup() {
 
 /// Jobs and the moments of their starts.
 fn stamps(stage: &Stage) -> impl Iterator<Item = (usize, f64)> {
-    let text =
-        std::fs::read_to_string(stage.path("jobs.db.work/logs/stamps")).expect("they were written");
+    let text = std::fs::read_to_string(stage.path("jobs.db.work/logs/stamp/stamps"))
+        .expect("they were written");
     let pairs: Vec<(usize, f64)> = text
         .lines()
         .map(|line| {

@@ -49,7 +49,8 @@ pub(crate) fn restart() {
     latencies_head();
     let what = "spawn of a sealed worker to its Ready, seal included (target: p50 10000)";
     latencies(what, &Spread::of(starts));
-    let what = "kill -9 of a warm idle worker to its replacement's Ready (target: p50 6000)";
+    let what =
+        "kill -9 of a warm idle worker to its replacement's Ready (target: p50 10000 confined)";
     latencies(what, &Spread::of(product));
     let what = "floor: kill -9 of a child, wait, posix_spawn of /bin/echo, its first byte";
     latencies(what, &Spread::of(small));

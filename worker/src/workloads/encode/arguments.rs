@@ -5,7 +5,7 @@
 
 use super::codec::arguments as codec;
 use super::loudness::{self, Measured};
-use super::plan::{Audio, KEYFRAME_SECONDS, Plan, Rung, Thin};
+use super::plan::{KEYFRAME_SECONDS, Plan, Rung, Thin};
 use ffmpeg_sidecar::command::FfmpegCommand;
 use std::ffi::OsString;
 use std::fmt::Write as _;
@@ -54,7 +54,7 @@ pub(super) fn ladder(
     ffmpeg: &Path,
     input: &Path,
     plan: &Plan,
-    (staged, measured): (&[PathBuf], Option<&Measured>),
+    (staged, measured): (&[PathBuf], &[Option<Measured>]),
 ) -> Vec<OsString> {
     let mut command = command(ffmpeg);
     codec::device(&mut command, plan.encoder, plan.device.as_deref());
@@ -63,13 +63,8 @@ pub(super) fn ladder(
     let keyframes = format!("expr:gte(t,n_forced*{KEYFRAME_SECONDS})");
     for (at, (rung, path)) in plan.rungs.iter().zip(staged).enumerate() {
         command.map(format!("[v{at}]"));
-        if let Some(audio) = plan.audio {
-            command.map(format!("0:{}", audio.stream));
-        }
         video(&mut command, plan, rung, &keyframes);
-        if let Some(audio) = plan.audio {
-            self::audio(&mut command, audio, measured);
-        }
+        beside(&mut command, plan, measured);
         no_more_streams(&mut command);
         command.args(["-movflags", "+faststart"]);
         command.format("mp4").output(path);
@@ -100,15 +95,14 @@ pub(super) fn words(mut command: FfmpegCommand) -> Vec<OsString> {
 /// after the only filter that looks at neighbours.
 pub(super) fn filter_graph(plan: &Plan, cut: &str) -> String {
     let mut graph = format!("[0:{}]", plan.video_stream);
-    if plan.deinterlace {
-        graph.push_str("yadif=mode=send_frame:deint=interlaced,");
-    }
+    graph.push_str(plan.treatment.among_neighbours());
     graph.push_str(cut);
     match plan.thin {
         Some(Thin::Every(count)) => graph.push_str(&format!("select='not(mod(n,{count}))',")),
         Some(Thin::Resample(rate)) => graph.push_str(&format!("fps=fps={rate},")),
         None => {}
     }
+    graph.push_str(&plan.treatment.alone());
     let written = write!(graph, "split={}", plan.rungs.len());
     written.expect("writing to a String cannot fail");
     (0..plan.rungs.len()).for_each(|at| graph.push_str(&format!("[s{at}]")));
@@ -134,18 +128,31 @@ pub(super) fn video(command: &mut FfmpegCommand, plan: &Plan, rung: &Rung, keyfr
     }
 }
 
-/// How the sound is encoded; `measured` is its loudness, when that is to be changed.
-pub(super) fn audio(command: &mut FfmpegCommand, audio: Audio, measured: Option<&Measured>) {
-    command.codec_audio("aac");
-    command.args(["-b:a", &audio.bitrate.to_string(), "-ac", &audio.channels.to_string()]);
-    // Gaps in the track are filled with silence instead of letting it run ahead.
-    let mut filters = "aresample=async=1".to_owned();
-    if let (Some(target), Some(measured)) = (audio.loudness, measured) {
-        let layout = loudness::layout(audio.channels);
-        let filter = loudness::filter(target, measured);
-        filters.push_str(&format!(",aformat=channel_layouts={layout},{filter}"));
+/// What an output holds beside its pictures. Languages and who is the default are taken over by
+/// FFmpeg, because every track is mapped by itself. `measured` has the loudness of each audio
+/// track, where that is to be changed.
+pub(super) fn beside(command: &mut FfmpegCommand, plan: &Plan, measured: &[Option<Measured>]) {
+    for (at, audio) in plan.audio.iter().enumerate() {
+        command.map(format!("0:{}", audio.stream));
+        command.args([&format!("-b:a:{at}"), &audio.bitrate.to_string()]);
+        command.args([&format!("-ac:a:{at}"), &audio.channels.to_string()]);
+        // Gaps in a track are filled with silence instead of letting it run ahead, and mixing
+        // down leaves room for all channels at once.
+        let mut filter = "aresample=async=1:rematrix_maxval=1".to_owned();
+        if let (Some(target), Some(Some(measured))) = (plan.loudness, measured.get(at)) {
+            filter.push_str(&loudness::second_pass(target, audio.channels, measured));
+        }
+        command.args([&format!("-filter:a:{at}"), &filter]);
     }
-    command.args(["-ar", "48000", "-af", &filters]);
+    if !plan.audio.is_empty() {
+        command.codec_audio("aac").args(["-ar", "48000"]);
+    }
+    for stream in &plan.subtitles {
+        command.map(format!("0:{stream}"));
+    }
+    if !plan.subtitles.is_empty() {
+        command.args(["-c:s", "mov_text"]);
+    }
 }
 
 /// Chapters and timecodes would each add a stream.
@@ -207,7 +214,7 @@ mod tests {
         let chosen = Chosen { encoder, device: Some("/dev/dri/x".into()) };
         let plan = plan::plan(&facts, &ladder_payload, &chosen).expect("the film can be planned");
         let staged: Vec<PathBuf> = plan.rungs.iter().map(|r| PathBuf::from(&r.name)).collect();
-        let all = ladder(Path::new("/usr/bin/ffmpeg"), Path::new("/a"), &plan, (&staged, None));
+        let all = ladder(Path::new("/usr/bin/ffmpeg"), Path::new("/a"), &plan, (&staged, &[]));
         all.into_iter().map(|arg| arg.into_string().expect("the test is ASCII")).collect()
     }
 
@@ -236,7 +243,7 @@ mod tests {
 
     #[test]
     fn a_silent_film_maps_no_audio() {
-        let arguments = arguments(|facts| facts.audio = None);
+        let arguments = arguments(|facts| facts.streams.clear());
         assert_eq!(after(&arguments, "-map"), ["[v0]", "[v1]", "[v2]"]);
         assert!(!arguments.contains(&"-c:a".to_owned()));
     }
@@ -245,11 +252,11 @@ mod tests {
     fn surround_becomes_stereo_and_mono_stays_mono() {
         let with = |channels| {
             arguments(move |facts| {
-                facts.audio.as_mut().expect("the test film has audio").channels = channels;
+                facts.streams[0].channels = channels;
             })
         };
-        assert_eq!(after(&with(8), "-ac"), ["2", "2", "2"]);
-        assert_eq!(after(&with(1), "-ac"), ["1", "1", "1"]);
+        assert_eq!(after(&with(8), "-ac:a:0"), ["2", "2", "2"]);
+        assert_eq!(after(&with(1), "-ac:a:0"), ["1", "1", "1"]);
     }
 
     #[test]
@@ -258,7 +265,7 @@ mod tests {
             facts.video.interlaced = true;
             facts.video.irregular = true;
         });
-        assert!(after(&arguments, "-filter_complex")[0].starts_with("[0:0]yadif="));
+        assert!(after(&arguments, "-filter_complex")[0].starts_with("[0:0]bwdif="));
         assert_eq!(after(&arguments, "-enc_time_base"), [FINE_CLOCK; 3]);
     }
 }

@@ -3,6 +3,7 @@
 //!
 //! Exit codes do not tell: they differ between versions, and 0 is no success by itself.
 
+use super::film::foreign::what_is;
 use super::host::stopped;
 use crate::program::Ended;
 use ffmpeg_sidecar::event::{FfmpegEvent, LogLevel};
@@ -69,6 +70,18 @@ impl Stderr {
     pub(super) fn encoder_lost(&self) -> Option<&str> {
         let is_lost = |line: &&String| ENCODER_LOST.iter().any(|words| line.contains(words));
         self.lines.iter().chain(&self.last).find(is_lost).map(String::as_str)
+    }
+
+    /// The reader that was not allowed: `image2: Format not on whitelist ...`.
+    fn refused_reader(&self) -> Option<&str> {
+        let refused = |line: &String| line.contains(": Format not on whitelist");
+        self.lines.iter().find(|line| refused(line))?.split(':').next()
+    }
+
+    /// `AVFilterGraph: No such filter: 'zscale'`.
+    fn missing_filter(&self) -> Option<&str> {
+        let named = self.lines.iter().find_map(|line| line.split_once("No such filter: '"))?.1;
+        named.strip_suffix('\'')
     }
 
     fn has(&self, words: &str) -> bool {
@@ -213,6 +226,13 @@ fn on_exit(tool: &str, input: &Path, code: i32, ended: &Ended, stderr: &Stderr) 
         let message = format!("an output of {film} is larger than the type's limit for files");
         return Failure::permanent(Cause::Limit, message);
     }
+    if let Some(name) = stderr.missing_filter() {
+        let message = format!(
+            "{tool} lacks the filter {name}, which this film needs: install a full build (zscale \
+             needs libzimg)"
+        );
+        return Failure::permanent(Cause::FailedStart, message);
+    }
     if stderr.has("Unknown encoder") || stderr.has("Unrecognized option") {
         let message = format!("{tool} is too old or lacks an encoder: {words}");
         return Failure::permanent(Cause::FailedStart, message);
@@ -221,6 +241,10 @@ fn on_exit(tool: &str, input: &Path, code: i32, ended: &Ended, stderr: &Stderr) 
     if let Some((_, reason)) = PASSING.iter().find(|(words, _)| stderr.has(words)) {
         let message = format!("{tool} could not finish {film}: {reason} ({words})");
         return Failure::retryable(Cause::Error, message);
+    }
+    if let Some(what) = stderr.refused_reader().and_then(what_is) {
+        let message = format!("input {film} cannot be used: it is {what}");
+        return Failure::permanent(Cause::Error, message);
     }
     if let Some((_, reason)) = LASTING.iter().find(|(words, _)| stderr.has(words)) {
         let message = format!("input {film} cannot be used: {reason} ({words})");
@@ -269,6 +293,27 @@ mod tests {
         ]);
         assert!(failure.permanent && failure.exit_code == Some(1));
         assert!(failure.message.contains("truncated"), "{}", failure.message);
+    }
+
+    #[test]
+    fn what_is_no_film_is_told_by_its_reader() {
+        let failure = classify(&[
+            "[image2 @ 0x5649d2251280] [error] Format not on whitelist 'mov,matroska'",
+            "[error] /in/cover.jpg: Invalid argument",
+        ]);
+        assert!(failure.permanent && failure.message.contains("still picture"), "{failure:?}");
+        let failure = classify(&["[nsv @ 0x5] [error] Format not on whitelist 'mov,matroska'"]);
+        assert!(failure.permanent && failure.message.contains("none that a film"), "{failure:?}");
+    }
+
+    #[test]
+    fn a_missing_filter_is_about_ffmpeg_and_not_about_the_film() {
+        let failure = classify(&[
+            "[AVFilterGraph @ 0x55] [error] No such filter: 'zscale'",
+            "[error] Error initializing complex filters.",
+        ]);
+        assert_eq!((failure.permanent, failure.cause), (true, Cause::FailedStart));
+        assert!(failure.message.contains("lacks the filter zscale,"), "{}", failure.message);
     }
 
     #[test]

@@ -6,9 +6,10 @@ use super::chunks::check;
 use super::chunks::cut::{self, Cuts};
 use super::chunks::make::{self, Parts};
 use super::chunks::shelf;
-use super::codec::{Encoder, choice, trial};
+use super::codec::{Encoder, choice, sessions, trial};
 use super::film::facts::Facts;
 use super::film::probe::{self, Film};
+use super::film::scan::Track;
 use super::hls::{self, Packed};
 use super::host::{Host, go_on};
 use super::loudness::{self, Measured};
@@ -72,6 +73,14 @@ fn attempt(job: &Job, host: &dyn Host) -> Result<Value, Failure> {
         let order = choice::order(&ladder.codecs.0, begun, &lost);
         let chosen = trial::choose(host, &tools, &order, &mut refused)?;
         let plan = plan::plan(&film.facts, &ladder, &chosen)?;
+        let folder = settings.sessions_dir.as_str();
+        let _held = match sessions::take(folder, chosen.encoder, plan.rungs.len()) {
+            Ok(held) => held,
+            Err(reason) => {
+                refused.push((chosen.encoder, reason));
+                continue;
+            }
+        };
         let work = Work {
             host,
             tools: &tools,
@@ -88,6 +97,7 @@ fn attempt(job: &Job, host: &dyn Host) -> Result<Value, Failure> {
                 Some(words) if host.stop_reason().is_none() => {
                     host.log(&format!("{}: {words}; the next is tried", chosen.encoder.name()));
                     trial::forget(chosen.encoder);
+                    sessions::learn(folder, chosen.encoder, &words);
                     refused.push((chosen.encoder, words));
                 }
                 Some(_) | None => return Err(failure),
@@ -348,15 +358,15 @@ impl Work<'_> {
         Err(Failure::permanent(Cause::Limit, message))
     }
 
-    /// The loudness of the film's sound, where that is to be changed.
+    /// The loudness of each audio track, where that is to be changed and it is not silent.
     ///
     /// # Errors
     /// The [`Failure`] of the run that measures it.
-    pub(super) fn loudness(&self, share: Option<f64>) -> Result<Option<Measured>, Failure> {
-        match self.plan.audio.filter(|audio| audio.loudness.is_some()) {
-            Some(audio) => loudness::measure(self.host, self.tools, self.input, (audio, share)),
-            None => Ok(None),
-        }
+    pub(super) fn loudness(&self, share: Option<f64>) -> Result<Vec<Option<Measured>>, Failure> {
+        let Some(target) = self.plan.loudness else { return Ok(Vec::new()) };
+        let film = (self.tools, self.input);
+        let measure = |track| loudness::measure(self.host, film, track, (target, share));
+        self.plan.audio.iter().map(measure).collect()
     }
 
     /// Joined outputs hold every picture of the film at its time. When one does not, all is
@@ -376,7 +386,7 @@ impl Work<'_> {
     /// Runs FFmpeg to its end; gives its last progress block and what it complained about.
     fn encode(&self, staged: &[PathBuf], folder: &Path) -> Result<Ran, Failure> {
         let measured = self.loudness(None)?;
-        let outputs = (staged, measured.as_ref());
+        let outputs = (staged, measured.as_slice());
         let argv = arguments::ladder(&self.tools.ffmpeg, self.input, self.plan, outputs);
         let (began, mut meter) = (Instant::now(), Meter::new(self.expected_us()));
         let files = Files::of(self.input, folder);
@@ -391,7 +401,7 @@ impl Work<'_> {
     /// How long the outputs will be, as far as the packets tell.
     fn expected_us(&self) -> Option<u64> {
         let scan = &self.film.scan;
-        let is_broken = scan.tracks.values().any(|track| track.breaks > 0);
+        let is_broken = !scan.tracks.values().all(Track::has_steady_clock);
         u64::try_from(scan.length_us()).ok().filter(|_| !is_broken)
     }
 
@@ -434,6 +444,7 @@ impl Work<'_> {
                 .iter()
                 .map(|(encoder, reason)| json!({"encoder": encoder, "reason": reason}))
                 .collect::<Vec<_>>(),
+            "notes": self.plan.notes,
             "warnings": outputs.warnings,
             "chunks": outputs.chunks.0,
             "resumed": outputs.chunks.1,

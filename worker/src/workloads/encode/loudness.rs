@@ -6,8 +6,8 @@
 
 use super::arguments::{MEDIA_GUARD, command, words};
 use super::classify::{self, Stderr};
+use super::film::tracks::Audio;
 use super::host::{Host, stopped};
-use super::plan::Audio;
 use super::tools::{self, Tools};
 use crate::program::{Lines, Place, Program};
 use shiftboss_protocol::job::{Cause, Failure};
@@ -30,22 +30,23 @@ pub(super) struct Measured {
     offset: f64,
 }
 
-/// The filter of the second pass.
-pub(super) fn filter(target: f64, measured: &Measured) -> String {
+/// The filters of the second pass, which follow another.
+pub(super) fn second_pass(target: f64, channels: u32, measured: &Measured) -> String {
     let Measured { integrated, peak, range, threshold, offset } = measured;
     format!(
-        "loudnorm=I={target}:TP={PEAK_MAX}:LRA={RANGE_MAX}:measured_I={integrated}:\
+        "{}loudnorm=I={target}:TP={PEAK_MAX}:LRA={RANGE_MAX}:measured_I={integrated}:\
          measured_TP={peak}:measured_LRA={range}:measured_thresh={threshold}:offset={offset}:\
-         linear=true"
+         linear=true",
+        mixed(channels)
     )
 }
 
-/// Layout of so many channels, in FFmpeg's words.
-pub(super) const fn layout(channels: u32) -> &'static str {
+/// The sound must be measured as it will be heard: mixed down already.
+const fn mixed(channels: u32) -> &'static str {
     match channels {
-        1 => "mono",
-        6 => "5.1",
-        _ => "stereo",
+        1 => ",aformat=channel_layouts=mono,",
+        2 => ",aformat=channel_layouts=stereo,",
+        _ => ",",
     }
 }
 
@@ -55,18 +56,17 @@ pub(super) const fn layout(channels: u32) -> &'static str {
 /// The [`Failure`] of the run.
 pub(super) fn measure(
     host: &dyn Host,
-    tools: &Tools,
-    input: &Path,
-    (track, share): (Audio, Option<f64>),
+    (tools, input): (&Tools, &Path),
+    track: &Audio,
+    (target, share): (f64, Option<f64>),
 ) -> Result<Option<Measured>, Failure> {
-    let Some(target) = track.loudness else { return Ok(None) };
     let mut command = command(&tools.ffmpeg);
     // The numbers are printed as information.
     command.args(["-loglevel", "level+info"]).args(MEDIA_GUARD).input(input);
     command.map(format!("0:{}", track.stream));
-    let layout = layout(track.channels);
+    let mixed = mixed(track.channels);
     let measuring = format!(
-        "aresample=async=1,aformat=channel_layouts={layout},\
+        "aresample=async=1:rematrix_maxval=1{mixed}\
          loudnorm=I={target}:TP={PEAK_MAX}:LRA={RANGE_MAX}:print_format=json"
     );
     command.args(["-af", &measuring, "-f", "null", "-"]);
@@ -176,8 +176,8 @@ mod tests {
     fn numbers_are_read_and_handed_on() {
         let measured = read(RECORDED).expect("all are there").expect("it is not silent");
         assert_eq!(
-            filter(-16.0, &measured),
-            "loudnorm=I=-16:TP=-1.5:LRA=20:measured_I=-21.75:measured_TP=-18.06:measured_LRA=0:\
+            second_pass(-16.0, 2, &measured),
+            ",aformat=channel_layouts=stereo,loudnorm=I=-16:TP=-1.5:LRA=20:measured_I=-21.75:measured_TP=-18.06:measured_LRA=0:\
              measured_thresh=-31.75:offset=0.31:linear=true"
         );
     }

@@ -46,7 +46,7 @@ pub(super) struct Ladder {
     #[serde(default)]
     pub(super) audio_bitrate: AudioBitrate,
     #[serde(default)]
-    pub(super) audio_channels: AudioChannels,
+    pub(super) audio_layout: AudioLayout,
     /// Loudness that the sound is brought to.
     #[serde(default)]
     pub(super) loudness: Option<Loudness>,
@@ -55,6 +55,17 @@ pub(super) struct Ladder {
     pub(super) stop_when_larger: bool,
     #[serde(default)]
     pub(super) chunk_seconds: ChunkSeconds,
+}
+
+/// What becomes of surround sound.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum AudioLayout {
+    /// It is mixed down. Mono stays mono.
+    #[default]
+    Stereo,
+    /// It keeps its channels, up to 7.1.
+    Keep,
 }
 
 /// How much film one chunk has; 0 encodes every film in one go. A kill costs up to one chunk of
@@ -273,26 +284,6 @@ impl TryFrom<f64> for Loudness {
     }
 }
 
-/// Most channels of the sound.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "u32")]
-pub(super) struct AudioChannels(pub(super) u32);
-
-impl Default for AudioChannels {
-    fn default() -> Self {
-        Self(2)
-    }
-}
-
-impl TryFrom<u32> for AudioChannels {
-    type Error = String;
-
-    fn try_from(count: u32) -> Result<Self, String> {
-        let is_possible = media::AUDIO_CHANNELS.contains(&count);
-        is_possible.then_some(Self(count)).ok_or(format!("{count}: must be 1, 2 or 6"))
-    }
-}
-
 /// Constant rate factor: the smaller, the better and the larger.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "u32")]
@@ -451,7 +442,7 @@ mod tests {
         let ladder = read_text(
             r#"{"op":"ladder","input":"/a","output_dir":"/b","codecs":["h264_nvenc","libx264"],
                 "renditions":["720p",{"name":"480p","maxrate":"1.4M","bufsize":2000000}],
-                "frame_rate_max":30,"loudness":-16,"audio_channels":6,"stop_when_larger":true}"#,
+                "frame_rate_max":30,"loudness":-16,"stop_when_larger":true}"#,
         )
         .expect("every field is within its bounds");
         let [plain, bounded] = ladder.renditions.0[..] else { panic!("there are two") };
@@ -460,7 +451,7 @@ mod tests {
         assert_eq!(ladder.codecs.0.len(), 2);
         assert_eq!(ladder.frame_rate_max, Some(FrameRate(30.0)));
         assert_eq!(ladder.loudness, Some(Loudness(-16.0)));
-        assert!(ladder.stop_when_larger && ladder.audio_channels == AudioChannels(6));
+        assert!(ladder.stop_when_larger);
     }
 
     fn refusal(fields: &str) -> String {
@@ -488,12 +479,13 @@ mod tests {
         let ladder = read_text(
             r#"{"op":"ladder","input":"/a","output_dir":"/b","renditions":["2160p","144p"],
                 "format":"hls","segment_seconds":4,"expect":{"duration_ms":20000},"crf":30,
-                "preset":"slow","audio_bitrate":"96k","chunk_seconds":0}"#,
+                "preset":"slow","audio_bitrate":"96k","audio_layout":"keep","chunk_seconds":0}"#,
         )
         .expect("every field is within its bounds");
         assert_eq!(sides(&ladder), [2160, 144]);
         assert_eq!((ladder.crf, ladder.preset), (Crf(30), Preset::Slow));
         assert_eq!(ladder.audio_bitrate, AudioBitrate(96_000));
+        assert_eq!(ladder.audio_layout, AudioLayout::Keep);
         assert_eq!(ladder.expect.duration_ms, Some(20_000));
         assert_eq!(ladder.chunk_seconds, ChunkSeconds(0));
         assert_eq!((ladder.format, ladder.segment_seconds), (Format::Hls, SegmentSeconds(4)));
@@ -517,13 +509,13 @@ mod tests {
             (r#","renditions":[{"name":"720p","rate":"9M"}]"#, "renditions[0]", "bufsize"),
             (r#","frame_rate_max":0"#, "frame_rate_max", "1 to 240"),
             (r#","loudness":0"#, "loudness", "-40 to -5"),
-            (r#","audio_channels":8"#, "audio_channels", "1, 2 or 6"),
             (r#","format":"dash""#, "format", "hls"),
             (r#","segment_seconds":5"#, "segment_seconds", "even number from 2 to 30"),
             (r#","chunk_seconds":1"#, "chunk_seconds", "2 to 3600"),
             (r#","preset":"placebo"#, "payload is not JSON", ""),
             (r#","preset":"placebo""#, "preset", "veryslow"),
             (r#","audio_bitrate":"9k""#, "audio_bitrate", "32000 to 512000"),
+            (r#","audio_layout":"5.1""#, "audio_layout", "stereo"),
             (r#","audio_bitrate":"fast""#, "audio_bitrate", "160k"),
             (r#","expect":{"duration":3}"#, "expect", "duration_ms"),
             (r#","colour":1"#, "colour", "unknown field"),

@@ -7,7 +7,9 @@
 use super::codec::trial::Chosen;
 use super::codec::{Codec, Encoder};
 use super::film::facts::Facts;
-use super::payload::{Ladder, Preset, Rendition};
+use super::film::tracks::{Audio, Wish, tracks};
+use super::film::treatment::{Treatment, treatment};
+use super::payload::{AudioLayout, Format, Ladder, Preset, Rendition};
 use serde::Serialize;
 use shiftboss_protocol::job::{Cause, Failure};
 
@@ -26,18 +28,32 @@ pub(super) struct Plan {
     pub(super) rungs: Vec<Rung>,
     /// Index of the video stream in the input.
     pub(super) video_stream: u32,
-    /// The film is interlaced.
-    pub(super) deinterlace: bool,
+    /// What the pictures need before they are scaled.
+    pub(super) treatment: Treatment,
     /// Frames come at irregular times, which are kept.
     pub(super) irregular: bool,
     /// How the film gets fewer pictures, if it has too many.
     pub(super) thin: Option<Thin>,
     /// Pictures per second of the outputs, on average, where the film's are known.
     pub(super) rate: Option<f64>,
-    /// The audio track, if there is one.
-    pub(super) audio: Option<Audio>,
+    /// The audio tracks of every output; the first one is that of players that know one.
+    pub(super) audio: Vec<Audio>,
+    /// Integrated loudness that they are brought to, LUFS.
+    pub(super) loudness: Option<f64>,
+    /// Indexes of the subtitles that every output gets.
+    pub(super) subtitles: Vec<u32>,
     pub(super) crf: u32,
     pub(super) preset: Preset,
+    /// What was decided about the film, for people.
+    #[serde(skip)]
+    pub(super) notes: Vec<String>,
+}
+
+impl Plan {
+    /// Outputs hold more than pictures.
+    pub(super) fn has_beside(&self) -> bool {
+        !self.audio.is_empty() || !self.subtitles.is_empty()
+    }
 }
 
 /// How a film gets fewer pictures.
@@ -62,24 +78,21 @@ pub(super) struct Rung {
     pub(super) buffer_kbit: u32,
 }
 
-/// The audio track of every output.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub(super) struct Audio {
-    /// Index of the stream in the input.
-    pub(super) stream: u32,
-    /// 1, 2 or 6; never more than the film has.
-    pub(super) channels: u32,
-    /// Bits per second.
-    pub(super) bitrate: u64,
-    /// Integrated loudness that it is brought to, LUFS.
-    pub(super) loudness: Option<f64>,
-}
-
 /// Decides what to make of the film.
 ///
 /// # Errors
-/// A permanent [`Failure`] when the film is too small or too long-sided to be encoded.
+/// A permanent [`Failure`] when the film is too small or too long-sided to be encoded, or has
+/// colours that FFmpeg cannot show.
 pub(super) fn plan(facts: &Facts, ladder: &Ladder, chosen: &Chosen) -> Result<Plan, Failure> {
+    let treatment = treatment(facts)?;
+    let mut notes = treatment.notes(&facts.video);
+    let wish = Wish {
+        bitrate: ladder.audio_bitrate.0,
+        keeps_surround: ladder.audio_layout == AudioLayout::Keep,
+        holds_text: ladder.format == Format::Mp4,
+    };
+    let tracks = tracks(facts, wish);
+    notes.extend(tracks.notes);
     let thin = ladder.frame_rate_max.and_then(|max| thin(facts.video.rate, max.0));
     let rate = match thin {
         Some(Thin::Every(count)) => facts.video.rate.map(|rate| rate / f64::from(count)),
@@ -92,19 +105,17 @@ pub(super) fn plan(facts: &Facts, ladder: &Ladder, chosen: &Chosen) -> Result<Pl
         device: device.clone().filter(|_| encoder.is_hardware()),
         rungs: rungs(facts, &ladder.renditions.0, (encoder.codec, rate))?,
         video_stream: facts.video.stream,
-        deinterlace: facts.video.interlaced,
+        treatment,
         // Pictures at new times come regularly.
         irregular: facts.video.irregular && !matches!(thin, Some(Thin::Resample(_))),
         thin,
         rate,
-        audio: facts.audio.map(|audio| Audio {
-            stream: audio.stream,
-            channels: channels(audio.channels, ladder.audio_channels.0),
-            bitrate: ladder.audio_bitrate.0,
-            loudness: ladder.loudness.map(|loudness| loudness.0),
-        }),
+        audio: tracks.audio,
+        loudness: ladder.loudness.map(|loudness| loudness.0),
+        subtitles: tracks.subtitles,
         crf: ladder.crf.0,
         preset: ladder.preset,
+        notes,
     })
 }
 
@@ -116,14 +127,6 @@ fn thin(rate: Option<f64>, max: f64) -> Option<Thin> {
     let count = (rate / max - 0.001).ceil().clamp(2.0, 1000.0) as u32;
     let is_near = rate / f64::from(count) >= max * 0.75;
     Some(if is_near { Thin::Every(count) } else { Thin::Resample(max) })
-}
-
-const fn channels(found: u32, max: u32) -> u32 {
-    match (found, max) {
-        (1, _) | (_, 1) => 1,
-        (6.., 6) => 6,
-        (_, _) => 2,
-    }
 }
 
 fn rungs(
@@ -199,13 +202,16 @@ impl Plan {
             device: None,
             rungs: Vec::new(),
             video_stream: 0,
-            deinterlace: false,
+            treatment: Treatment::default(),
             irregular: false,
             thin: None,
             rate: Some(30.0),
-            audio: None,
+            audio: Vec::new(),
+            loudness: None,
+            subtitles: Vec::new(),
             crf: 30,
             preset: Preset::Ultrafast,
+            notes: Vec::new(),
         }
     }
 }
@@ -269,15 +275,6 @@ mod tests {
         let mut facts = Facts::for_test();
         facts.video.rate = Some(60.0);
         assert_eq!(plan_of(&facts, r#","frame_rate_max":30"#).rate, Some(30.0));
-    }
-
-    #[test]
-    fn sound_has_never_more_channels_than_the_film() {
-        for (found, max, expected) in
-            [(1, 6, 1), (2, 6, 2), (6, 6, 6), (8, 6, 6), (6, 2, 2), (6, 1, 1), (3, 6, 2)]
-        {
-            assert_eq!(channels(found, max), expected, "{found} {max}");
-        }
     }
 
     fn sizes(width: u32, height: u32, heights: &[u32]) -> Vec<(String, u32, u32)> {

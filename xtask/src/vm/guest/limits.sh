@@ -14,6 +14,18 @@ max_attempts = 1
 poison_after = 1
 workers = { max = 1 }
 limits = { memory = "64MiB", pids = 40, cpu = 0.5 }
+[types.bombed]
+workload = "command"
+stall_timeout = "none"
+max_attempts = 1
+workers = { max = 3 }
+limits = { memory = "96MiB", pids = 48 }
+[types.slow_disk]
+workload = "command"
+stall_timeout = "none"
+max_attempts = 1
+workers = { max = 1 }
+limits = { io_write = "1MiB", cpu_weight = 50 }
 TOML
 check limit.reload systemctl reload shiftboss
 within 20 holds 'shiftboss types | grep -q bounded_more'
@@ -48,6 +60,26 @@ check limit.processes within 90 state "$job" failed
 check limit.processes-cause is "$(attempt_of "$job" cause)" limit
 check limit.processes-told has_error "$job" 'process|pids'
 check limit.processes-gone holds '! pgrep -u shiftboss perl'
+
+# 8 MiB past the page cache at 1 MiB a second, and the share of CPU time while it writes.
+write="dd if=/dev/zero of=$MEDIA/slow bs=64k count=128 oflag=direct"
+begun=$(date +%s%N)
+job=$(submit slow_disk "$(command_of "$write")")
+weight=/sys/fs/cgroup/system.slice/shiftboss.service/slow_disk-0/cpu.weight
+check limit.cpu-weight within 20 holds '[ "$(cat $weight)" = 50 ]'
+check limit.io within 90 state "$job" succeeded
+took_ms=$((($(date +%s%N) - begun) / 1000000))
+note "8 MiB at a limit of 1 MiB a second took $took_ms ms"
+check limit.io-bounded holds '[ "$took_ms" -ge 7000 ]'
+check limit.io-written holds '[ "$(stat -c %s $MEDIA/slow)" = 8388608 ]'
+rm -f $MEDIA/slow
+
+# The bombs of the escape suite, which nothing but the kernel can bound.
+check limit.bombs holds 'runuser -u shiftboss -- shiftboss selftest --live --type bombed >$OUT/bombs.txt'
+note "$(tail -n 1 "$OUT/bombs.txt")"
+for bomb in fork memory tmpfs cache; do
+    check "limit.$bomb-bomb" holds 'grep -E "^bombed +$bomb-bomb .*denied" $OUT/bombs.txt'
+done
 
 # Measured by the program itself, so without its start: CPU used in 10 s of its life, from one
 # change of the second to another.

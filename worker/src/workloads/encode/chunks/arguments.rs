@@ -4,11 +4,11 @@
 //! a clock of microseconds in their headers: so every file says exactly where it belongs.
 
 use super::super::arguments::{
-    INPUT_GUARD, audio, command, filter_graph, no_more_streams, video, words,
+    INPUT_GUARD, beside, command, filter_graph, no_more_streams, video, words,
 };
 use super::super::codec::arguments as codec;
 use super::super::loudness::Measured;
-use super::super::plan::{Audio, Plan};
+use super::super::plan::Plan;
 use super::cut::{Chunk, Cuts};
 use ffmpeg_sidecar::command::FfmpegCommand;
 use std::ffi::OsString;
@@ -43,18 +43,17 @@ pub(crate) fn chunk(
     words(command)
 }
 
-/// The audio track of the whole film, alone.
+/// The audio tracks and subtitles of the whole film, without pictures.
 pub(crate) fn sound(
     ffmpeg: &Path,
     input: &Path,
-    (track, measured, cuts): (Audio, Option<&Measured>, &Cuts),
+    (plan, measured, cuts): (&Plan, &[Option<Measured>], &Cuts),
     output: &Path,
 ) -> Vec<OsString> {
     let mut command = command(ffmpeg);
     command.arg("-copyts");
     film(&mut command, input, cuts);
-    command.map(format!("0:{}", track.stream));
-    audio(&mut command, track, measured);
+    beside(&mut command, plan, measured);
     no_more_streams(&mut command);
     command.args(EXACT_START).format("mp4").output(output);
     words(command)
@@ -78,7 +77,7 @@ pub(crate) fn join(
     }
     command.map("0:v");
     if sound.is_some() {
-        command.map("1:a");
+        command.map("1");
     }
     command.args(["-c", "copy"]);
     no_more_streams(&mut command);

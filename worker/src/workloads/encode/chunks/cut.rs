@@ -136,8 +136,7 @@ fn refuse(film: &Film, plan: &Plan) -> Result<(), String> {
     if pictures.times_us.is_empty() || pictures.keys_us.is_empty() {
         return Err("it has no keyframe".to_owned());
     }
-    let used = [Some(plan.video_stream), plan.audio.map(|audio| audio.stream)];
-    for stream in used.into_iter().flatten() {
+    for stream in used(plan) {
         let Some(track) = film.scan.tracks.get(&stream) else { continue };
         if track.breaks > 0 || track.disordered > 0 {
             return Err(format!("the clock of its stream {stream} jumps"));
@@ -149,6 +148,11 @@ fn refuse(film: &Film, plan: &Plan) -> Result<(), String> {
     Ok(())
 }
 
+/// The streams that outputs are made of. Subtitles are left out: they come and go.
+fn used(plan: &Plan) -> impl Iterator<Item = u32> {
+    std::iter::once(plan.video_stream).chain(plan.audio.iter().map(|audio| audio.stream))
+}
+
 fn is_container(film: &Film, names: &[&str]) -> bool {
     film.facts.container.split(',').any(|name| names.contains(&name))
 }
@@ -157,8 +161,7 @@ fn is_container(film: &Film, names: &[&str]) -> bool {
 /// start with the offset that it was given, and takes an equal one for its own: hence the
 /// microsecond, which is less than a tick of these containers.
 fn origin_us(film: &Film, plan: &Plan) -> i64 {
-    let used = [Some(plan.video_stream), plan.audio.map(|audio| audio.stream)];
-    let tracks = used.iter().flatten().filter_map(|stream| film.scan.tracks.get(stream));
+    let tracks = used(plan).filter_map(|stream| film.scan.tracks.get(&stream));
     let first = tracks.filter_map(|track| track.first_us).min().unwrap_or(0);
     if is_container(film, CLOCK_OF_USED) { first + 1 } else { film.facts.start_us.unwrap_or(first) }
 }
@@ -297,7 +300,7 @@ mod tests {
         }
         scan.pictures.sort();
         let mut facts = Facts::for_test();
-        facts.audio = None;
+        facts.streams.clear();
         let mut film = Film { facts, scan, bytes: 1 };
         change(&mut film);
         film

@@ -168,7 +168,9 @@ impl Parts<'_> {
     /// The audio of the whole film, first: what is wrong with it shows before the hours.
     fn make_sound(&mut self) -> Result<(), Failure> {
         let (host, names) = (self.work.host, [SOUND_FILE.to_owned()]);
-        let Some(track) = self.work.plan.audio else { return Ok(()) };
+        if !self.work.plan.has_beside() {
+            return Ok(());
+        }
         self.sound = self.shelf.take(SOUND, &names)?;
         if self.sound.is_none() {
             go_on(host)?;
@@ -176,7 +178,7 @@ impl Parts<'_> {
             let (ffmpeg, input) = (&self.work.tools.ffmpeg, self.work.input);
             let output = folder.join(SOUND_FILE);
             let measured = self.work.loudness(Some(self.share.now()))?;
-            let sound = (track, measured.as_ref(), self.cuts);
+            let sound = (self.work.plan, measured.as_slice(), self.cuts);
             let argv = arguments::sound(ffmpeg, input, sound, &output);
             let share = &mut self.share;
             let files = Files::of(input, &folder);
@@ -308,7 +310,7 @@ impl Parts<'_> {
     pub(crate) fn join(&mut self, staged: &[PathBuf]) -> Result<(), Failure> {
         let (host, count) = (self.work.host, staged.len());
         let sound = self.shelf.path_of(SOUND, SOUND_FILE);
-        let sound = self.work.plan.audio.map(|_| sound.as_path());
+        let sound = self.work.plan.has_beside().then_some(sound.as_path());
         let chunks: Vec<String> = (0..self.records.len()).map(part_name).collect();
         for (at, (name, output)) in self.names.iter().zip(staged).enumerate() {
             go_on(host)?;

@@ -1,9 +1,10 @@
 //! Video encoders: which there are, how they are told what to do (`arguments`), and which one a
-//! job uses (`choice`, pure; `trial` tries it out). Lists of encoders prove nothing: FFmpeg names
-//! all that it was built with, whatever the machine has.
+//! job uses (`choice`, pure; `trial` tries it out; `sessions` counts those of hardware). Lists of
+//! encoders prove nothing: FFmpeg names all that it was built with, whatever the machine has.
 
 pub(super) mod arguments;
 pub(super) mod choice;
+pub(super) mod sessions;
 pub(super) mod trial;
 
 use serde::{Deserialize, Serialize};

@@ -9,9 +9,17 @@ use std::collections::HashMap;
 
 /// How ffprobe must be asked: only these entries, so that megabytes of tags stay inside.
 pub(crate) const ENTRIES: &str = "format=format_name,duration,start_time\
+    :format_tags=major_brand\
     :stream=index,codec_type,codec_name,width,height,pix_fmt,sample_aspect_ratio,field_order,\
-    r_frame_rate,avg_frame_rate,duration,nb_frames,channels,sample_rate,color_transfer\
-    :stream_disposition=attached_pic:stream_side_data=rotation:stream_tags=rotate";
+    r_frame_rate,avg_frame_rate,duration,nb_frames,channels,channel_layout,sample_rate,\
+    color_range,color_space,color_transfer,color_primaries\
+    :stream_disposition=attached_pic,timed_thumbnails,still_image,default\
+    :stream_side_data=rotation,dv_profile,dv_bl_signal_compatibility_id\
+    :stream_tags=rotate,language";
+
+/// More streams than this are not listed, nor are longer tags: hostile files have thousands.
+const STREAMS_MAX: usize = 64;
+const TAG_CHARS_MAX: usize = 40;
 
 /// ffprobe's answer.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -27,6 +35,7 @@ pub(crate) struct Format {
     pub(crate) format_name: String,
     pub(crate) duration: Option<String>,
     pub(crate) start_time: Option<String>,
+    pub(crate) tags: HashMap<String, String>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -45,7 +54,11 @@ pub(crate) struct Stream {
     pub(crate) duration: Option<String>,
     pub(crate) nb_frames: Option<String>,
     pub(crate) channels: u32,
+    pub(crate) channel_layout: Option<String>,
+    pub(crate) color_range: Option<String>,
+    pub(crate) color_space: Option<String>,
     pub(crate) color_transfer: Option<String>,
+    pub(crate) color_primaries: Option<String>,
     pub(crate) disposition: HashMap<String, i64>,
     pub(crate) side_data_list: Vec<SideData>,
     pub(crate) tags: HashMap<String, String>,
@@ -55,6 +68,8 @@ pub(crate) struct Stream {
 #[serde(default)]
 pub(crate) struct SideData {
     pub(crate) rotation: Option<f64>,
+    pub(crate) dv_profile: Option<u32>,
+    pub(crate) dv_bl_signal_compatibility_id: Option<u32>,
 }
 
 /// A film as the plan sees it.
@@ -70,6 +85,8 @@ pub(crate) struct Facts {
     pub(crate) start_us: Option<i64>,
     pub(crate) video: Video,
     pub(crate) audio: Option<Sound>,
+    /// All streams but the pictures, in the order of the file.
+    pub(crate) streams: Vec<Beside>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -86,12 +103,50 @@ pub(crate) struct Video {
     /// Frames come at irregular times.
     pub(crate) irregular: bool,
     pub(crate) interlaced: bool,
+    /// Which field comes first, as far as the film says: `tt`, `bb`, `tb`, `bt`, `progressive`.
+    pub(crate) field_order: Option<String>,
+    /// Width of a stored pixel by its height; 1 for square ones.
+    pub(crate) pixel_aspect: f64,
     pub(crate) pixel_format: Option<String>,
     /// Transfer function, when the film names one: `smpte2084` and `arib-std-b67` are HDR.
     pub(crate) transfer: Option<String>,
+    pub(crate) primaries: Option<String>,
+    pub(crate) matrix: Option<String>,
+    /// `tv` or `pc`.
+    pub(crate) range: Option<String>,
+    /// The pictures are Dolby Vision's own colours, which no plain decoder shows.
+    pub(crate) dolby_only: bool,
     /// What the container declares about this stream, milliseconds and frames.
     pub(crate) declared_ms: Option<u64>,
     pub(crate) declared_frames: Option<u64>,
+}
+
+/// A stream that is not the film's pictures.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(crate) struct Beside {
+    pub(crate) stream: u32,
+    pub(crate) kind: Kind,
+    /// FFmpeg's name; `unknown` when it cannot be decoded.
+    pub(crate) codec: String,
+    /// Of audio, else 0.
+    pub(crate) channels: u32,
+    pub(crate) layout: Option<String>,
+    /// As the file has it, mostly ISO 639-2.
+    pub(crate) language: Option<String>,
+    /// Players choose it when nobody asks for another.
+    pub(crate) default: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Kind {
+    Audio,
+    Subtitle,
+    /// A still picture about the film, such as a cover.
+    Cover,
+    /// More moving pictures.
+    Video,
+    Data,
 }
 
 /// The first audio track.
@@ -104,7 +159,11 @@ pub(crate) struct Sound {
 impl Answer {
     /// The film in this answer; `None` when it has no moving picture (cover art is none).
     pub(crate) fn facts(&self) -> Option<Facts> {
-        let video = self.streams.iter().find(|stream| stream.is_film())?;
+        let mut films = self.streams.iter().filter(|stream| stream.is_film());
+        let first = films.next()?;
+        let is_chosen = |stream: &&Stream| stream.has("default");
+        let video =
+            if first.has("default") { first } else { films.find(is_chosen).unwrap_or(first) };
         let sound = self.streams.iter().find(|stream| stream.is_sound());
         Some(Facts {
             container: self.format.format_name.clone(),
@@ -112,14 +171,65 @@ impl Answer {
             start_us: self.format.start_time.as_deref().and_then(microseconds),
             video: video.video(),
             audio: sound.map(|s| Sound { stream: s.index, channels: s.channels }),
+            streams: self
+                .streams
+                .iter()
+                .filter(|stream| stream.index != video.index)
+                .take(STREAMS_MAX)
+                .map(Stream::beside)
+                .collect(),
         })
+    }
+
+    /// What the file is when it is no film: words that follow its name.
+    pub(crate) fn no_film(&self) -> &'static str {
+        let has = |kind: &str| self.streams.iter().any(|stream| stream.codec_type == kind);
+        match (has("audio"), has("video")) {
+            (true, true) => "has no video stream but a cover: it is sound (audio only)",
+            (true, false) => "has no video stream: it is sound (audio only)",
+            (false, true) => "has no video stream but a still picture",
+            (false, false) => "has no video stream",
+        }
+    }
+
+    /// The container holds one picture and no film, by its own account.
+    pub(crate) fn is_still(&self) -> bool {
+        let brand = self.format.tags.get("major_brand").map(String::as_str);
+        matches!(brand, Some("avif" | "heic" | "heix" | "mif1"))
     }
 }
 
 impl Stream {
+    fn has(&self, disposition: &str) -> bool {
+        self.disposition.get(disposition).is_some_and(|flag| *flag != 0)
+    }
+
+    fn is_cover(&self) -> bool {
+        ["attached_pic", "timed_thumbnails", "still_image"].iter().any(|name| self.has(name))
+    }
+
     fn is_film(&self) -> bool {
-        let is_cover = self.disposition.get("attached_pic").is_some_and(|flag| *flag != 0);
-        self.codec_type == "video" && !is_cover && self.width > 0 && self.height > 0
+        self.codec_type == "video" && !self.is_cover() && self.width > 0 && self.height > 0
+    }
+
+    fn beside(&self) -> Beside {
+        let kind = match self.codec_type.as_str() {
+            "audio" => Kind::Audio,
+            "subtitle" => Kind::Subtitle,
+            "video" if self.is_cover() => Kind::Cover,
+            "video" => Kind::Video,
+            _ => Kind::Data,
+        };
+        let language = self.tags.get("language").filter(|tag| *tag != "und");
+        Beside {
+            stream: self.index,
+            kind,
+            codec: self.codec_name.clone().unwrap_or_else(|| "unknown".to_owned()),
+            channels: self.channels,
+            layout: self.channel_layout.clone().filter(|layout| layout != "unknown"),
+            language: language.map(|tag| tag.chars().take(TAG_CHARS_MAX).collect()),
+            default: self.has("default"),
+        }
     }
 
     fn is_sound(&self) -> bool {
@@ -133,6 +243,12 @@ impl Stream {
         let irregular = is_irregular(average, base);
         let (width, height, rotation) = self.shown_size();
         let fields = self.field_order.as_deref();
+        // A base layer that is compatible with nothing has colours that only Dolby's maths turns
+        // into a picture.
+        let dolby_only = self
+            .side_data_list
+            .iter()
+            .any(|data| data.dv_profile.is_some() && data.dv_bl_signal_compatibility_id == Some(0));
         Video {
             stream: self.index,
             codec: self.codec_name.clone().unwrap_or_else(|| "unknown".to_owned()),
@@ -143,20 +259,29 @@ impl Stream {
             rate: if irregular { average.or(base) } else { base },
             irregular,
             interlaced: matches!(fields, Some("tt" | "bb" | "tb" | "bt")),
+            field_order: self.field_order.clone().filter(|order| order != "unknown"),
+            pixel_aspect: self.pixel_aspect(),
             pixel_format: self.pix_fmt.clone(),
             transfer: self.color_transfer.clone(),
+            primaries: self.color_primaries.clone(),
+            matrix: self.color_space.clone(),
+            range: self.color_range.clone(),
+            dolby_only,
             declared_ms: milliseconds(self.duration.as_deref()),
             declared_frames: number(self.nb_frames.as_deref()),
         }
     }
 
+    /// A shape beyond 8:1 is a broken header: the pixels are taken as square.
+    fn pixel_aspect(&self) -> f64 {
+        let aspect = ratio(self.sample_aspect_ratio.as_deref());
+        aspect.filter(|aspect| (0.125..=8.0).contains(aspect)).unwrap_or(1.0)
+    }
+
     /// Width and height as shown, and the rotation in degrees.
     fn shown_size(&self) -> (u32, u32, i32) {
-        let aspect = ratio(self.sample_aspect_ratio.as_deref());
-        // A shape beyond 8:1 is a broken header: the pixels are taken as square.
-        let aspect = aspect.filter(|aspect| (0.125..=8.0).contains(aspect)).unwrap_or(1.0);
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "positive")]
-        let width = (f64::from(self.width) * aspect).round() as u32;
+        let width = (f64::from(self.width) * self.pixel_aspect()).round() as u32;
         let side_data = self.side_data_list.iter().find_map(|data| data.rotation);
         let tag = || self.tags.get("rotate").and_then(|text| text.parse().ok());
         #[expect(clippy::cast_possible_truncation, reason = "reduced to a turn first")]
@@ -164,6 +289,11 @@ impl Stream {
         let is_sideways = (rotation.rem_euclid(180) - 90).abs() <= 1;
         if is_sideways { (self.height, width, rotation) } else { (width, self.height, rotation) }
     }
+}
+
+/// The container holds animations, of which one picture is none.
+pub(crate) fn is_of_pictures(container: &str) -> bool {
+    container.split(',').any(|name| matches!(name, "gif" | "apng"))
 }
 
 /// The base rate is the least one on which all first timestamps fall: when it differs from the
@@ -213,12 +343,35 @@ impl Facts {
                 rate: Some(30.0),
                 irregular: false,
                 interlaced: false,
+                field_order: None,
+                pixel_aspect: 1.0,
                 pixel_format: Some("yuv420p".to_owned()),
                 transfer: None,
+                primaries: None,
+                matrix: None,
+                range: None,
+                dolby_only: false,
                 declared_ms: None,
                 declared_frames: None,
             },
             audio: Some(Sound { stream: 1, channels: 2 }),
+            streams: vec![Beside::for_test(1, Kind::Audio, "aac")],
+        }
+    }
+}
+
+#[cfg(test)]
+impl Beside {
+    /// A stereo track, or a stream without channels.
+    pub(crate) fn for_test(stream: u32, kind: Kind, codec: &str) -> Self {
+        Self {
+            stream,
+            kind,
+            codec: codec.to_owned(),
+            channels: if kind == Kind::Audio { 2 } else { 0 },
+            layout: None,
+            language: None,
+            default: false,
         }
     }
 }

@@ -46,13 +46,21 @@ pub(crate) fn film(
 ) -> Result<Film, Failure> {
     let bytes = size_of_file(path)?;
     host.progress(None, "opening the input");
-    let mut facts = answer(host, tools, path)?.facts().ok_or_else(|| {
-        let message = format!("input {} has no video stream", path.display());
+    let answer = answer(host, tools, path)?;
+    let refuse = |what: &str| {
+        let message = format!("input {} {what}", path.display());
         Failure::permanent(Cause::Error, message)
-    })?;
+    };
+    if answer.is_still() {
+        return Err(refuse("is a still picture, not a film"));
+    }
+    let mut facts = answer.facts().ok_or_else(|| refuse(answer.no_film()))?;
     let scan = Scan::with_clock(facts.video.stream, facts.video.rate);
     let mut scan = self::scan(host, tools, path, bytes, (("checking the input", None), scan))?;
     scan.pictures.sort();
+    if facts::is_of_pictures(&facts.container) && scan.pictures.times_us.len() == 1 {
+        return Err(refuse("is a still picture, not a film"));
+    }
     // Some containers claim a rate that their packets do not keep.
     facts.video.irregular |= scan.off_clock > 0;
     let film = Film { facts, scan, bytes };

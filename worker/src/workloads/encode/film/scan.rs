@@ -79,6 +79,11 @@ pub(crate) struct Track {
 }
 
 impl Track {
+    /// Its times say how long it is: the clock neither jumps nor begins anew.
+    pub(crate) fn has_steady_clock(&self) -> bool {
+        self.breaks == 0 && self.disordered == 0
+    }
+
     /// From the begin of the first frame that can be decoded to the begin of the last one. The
     /// last frame's duration is left out: containers round or forget it.
     pub(crate) fn span_us(&self) -> Option<i64> {

@@ -37,7 +37,7 @@ pub(crate) fn truncation(film: &Film, expected_ms: Option<u64>) -> Option<String
             return Some(declared(ms, held_us));
         }
     }
-    against_expectation(film, expected_ms)
+    against_expectation(film, &track, expected_ms)
 }
 
 /// The length that a container stores, milliseconds, and the length of what must fill it.
@@ -72,8 +72,12 @@ fn promise(film: &Film, track: &Track) -> Option<(u64, i64)> {
     None
 }
 
-fn against_expectation(film: &Film, expected_ms: Option<u64>) -> Option<String> {
+fn against_expectation(film: &Film, track: &Track, expected_ms: Option<u64>) -> Option<String> {
     let expected_us = ms_to_us(expected_ms?);
+    if !track.has_steady_clock() {
+        // Times that begin anew do not tell how much there is.
+        return None;
+    }
     let length_us = film.scan.length_us();
     if (length_us - expected_us).abs() <= tolerance_us(expected_us) {
         return None;
@@ -153,6 +157,13 @@ mod tests {
         assert_eq!(short, "is truncated: 10.00 s were expected, but it holds 6.00 s");
         let long = truncation(&film, Some(3_000)).expect("it is another film");
         assert!(long.contains("not the film that was expected"), "{long}");
+    }
+
+    #[test]
+    fn a_clock_that_begins_anew_is_no_measure() {
+        let mut film = film("mpegts", 6);
+        film.scan.on_stdout(b"stream_index=0|pts_time=0.5|dts_time=0.5|duration_time=0.1|flags=K_");
+        assert_eq!(truncation(&film, Some(10_000)), None);
     }
 
     #[test]

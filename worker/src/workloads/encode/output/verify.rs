@@ -58,10 +58,13 @@ pub(crate) fn open(
     let answer = probe::answer(host, tools, path)?;
     let duration_ms = milliseconds(answer.format.duration.as_deref());
     let facts = answer.facts().ok_or_else(|| wrong("it has no video stream".to_owned()))?;
-    let streams = 1 + usize::from(plan.audio.is_some());
-    if answer.streams.len() != streams || facts.audio.is_some() != plan.audio.is_some() {
-        let count = answer.streams.len();
-        return Err(wrong(format!("it has {count} streams, {streams} were planned")));
+    let kinds: Vec<&str> = answer.streams.iter().map(|stream| stream.codec_type.as_str()).collect();
+    let mut planned = vec!["video"];
+    planned.extend(plan.audio.iter().map(|_| "audio"));
+    planned.extend(plan.subtitles.iter().map(|_| "subtitle"));
+    if kinds != planned {
+        let (kinds, planned) = (kinds.join(", "), planned.join(", "));
+        return Err(wrong(format!("its streams are {kinds}; {planned} were planned")));
     }
     let video = &answer.streams[0];
     let is_square = ratio(video.sample_aspect_ratio.as_deref()).is_none_or(|aspect| aspect == 1.0);
@@ -79,8 +82,10 @@ pub(crate) fn open(
     if let Some(words) = &scan.cut {
         return Err(wrong(format!("it is cut: {words}")));
     }
-    if plan.audio.is_some() && scan.tracks.len() < 2 {
-        return Err(wrong("its audio track holds no packet".to_owned()));
+    for (at, _) in plan.audio.iter().enumerate() {
+        if !scan.tracks.keys().any(|stream| usize::try_from(*stream) == Ok(at + 1)) {
+            return Err(wrong(format!("its audio track {} holds no packet", at + 1)));
+        }
     }
     Ok(Made {
         name: name.clone(),
@@ -134,17 +139,21 @@ pub(crate) fn judge(made: &[Made], film: &Film, last: &Block) -> Result<Vec<Stri
         return damaged(format!("{lost} of its {all} frames could not be decoded"));
     }
     if let Some((found, wanted)) = first.video.span_us().zip(source.span_us())
-        && source.breaks == 0
+        && source.has_steady_clock()
         && (found - wanted).abs() > tolerance_us(wanted)
     {
         let (found, wanted) = (length_text(found), length_text(wanted));
         return damaged(format!("its pictures span {wanted}, those that were decoded {found}"));
     }
-    Ok(if lost > 0 {
-        vec![format!("{lost} of {} frames could not be decoded", source.decodable)]
-    } else {
-        Vec::new()
-    })
+    let mut warnings = Vec::new();
+    if lost > 0 {
+        warnings.push(format!("{lost} of {} frames could not be decoded", source.decodable));
+    }
+    if last.drop_frames > 0 {
+        let dropped = last.drop_frames;
+        warnings.push(format!("{dropped} frames were dropped: others are shown at their times"));
+    }
+    Ok(warnings)
 }
 
 /// How many of its frames were not `decoded`; 0 where packets are no measure of frames.
@@ -214,7 +223,8 @@ mod tests {
         assert_eq!(notes, ["3 of 1000 frames could not be decoded"]);
         let mut last = last(997);
         last.drop_frames = 3;
-        assert_eq!(judge(&[made(997)], &film(1000), &last), Ok(vec![]));
+        let notes = judge(&[made(997)], &film(1000), &last).expect("they are borne");
+        assert_eq!(notes, ["3 frames were dropped: others are shown at their times"]);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Encoders are chosen by trying them, and one that fails on the way costs no attempt.
 
+use super::super::codec::{Encoder, sessions};
 use super::super::ladder;
 use super::films::skip;
 use super::stage::{Stage, Studio, ffmpeg, ffprobe};
@@ -50,7 +51,7 @@ fn software_encoders_make_the_same_film_in_chunks_and_as_hls() {
         let stage = in_chunks(&studio);
         let result = ladder::run(&studio.job(&film, &more), &stage).expect(encoder);
         assert_eq!(result["encoder"], json!(encoder));
-        assert_eq!((&result["chunks"], &result["warnings"]), (&json!(4), &json!([])), "{encoder}");
+        assert_eq!((&result["chunks"], &result["warnings"]), (&json!(5), &json!([])), "{encoder}");
         assert_eq!(result["outputs"][0]["frames"], json!(225));
         let folder = studio.path("out/film-hls");
         let master = std::fs::read_to_string(folder.join("master.m3u8")).expect("it was made");
@@ -148,6 +149,33 @@ fn an_encoder_that_is_lost_on_the_way_costs_no_attempt() {
     assert_eq!(result["outputs"][0]["frames"], json!(250));
     let logged = stage.logged.lock().expect("no test panics with it");
     assert!(logged.iter().any(|line| line.contains("the next is tried")), "{logged:?}");
+}
+
+#[test]
+fn hardware_whose_sessions_are_all_in_use_gives_way() {
+    let studio = Studio::new();
+    let film = film(&studio, 2);
+    let program = stand_in(&studio);
+    let sessions_dir = studio.path("sessions").display().to_string();
+    let settings = Settings {
+        ffmpeg: program.display().to_string(),
+        sessions_dir: sessions_dir.clone(),
+        ..Settings::default()
+    };
+    let stage = Stage { settings, ..Stage::default() };
+    let nvenc = Encoder::named("h264_nvenc").expect("it is known");
+    let others = sessions::take(&sessions_dir, nvenc, 7).expect("none is held");
+    let job = |rungs: &[&str]| {
+        studio.job(&film, &json!({"codecs": ["h264_nvenc", "libx264"], "renditions": rungs}))
+    };
+    let result = ladder::run(&job(&["144p", "146p"]), &stage).expect("one rung has a session");
+    assert_eq!((&result["encoder"], runs(&studio)), (&json!("h264_nvenc"), 1));
+    let more = sessions::take(&sessions_dir, nvenc, 1).expect("it was given back");
+    let result = ladder::run(&job(&["144p"]), &stage).expect("libx264 works");
+    assert_eq!((&result["encoder"], runs(&studio)), (&json!("libx264"), 1));
+    let reason = result["encoders_refused"][0]["reason"].as_str().expect("it says why");
+    assert!(reason.contains("0 of 8 are free"), "{reason}");
+    drop((others, more));
 }
 
 #[test]

@@ -5,6 +5,7 @@ mod codecs;
 mod films;
 mod hls;
 mod hostile;
+mod hygiene;
 mod ladder;
 mod ops;
 mod profiles;
