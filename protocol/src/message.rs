@@ -8,6 +8,7 @@
 use crate::confine::{Confine, Network};
 use crate::job::{Attempt, JobId, Outcome, Usage};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// Bytes of the token that proves to the supervisor which spawn a worker comes from.
 pub const TOKEN_BYTES: usize = 32;
@@ -112,6 +113,11 @@ pub struct Settings {
     pub network: Network,
     /// Device nodes that they may use, absolute paths.
     pub devices: Vec<String>,
+    /// Profiles of ladders by name: each the fields of a payload, as JSON text.
+    pub profiles: BTreeMap<String, String>,
+    /// Folder in which sessions of hardware encoders are counted, absolute path. Empty: they are
+    /// not counted.
+    pub sessions_dir: String,
 }
 
 impl Default for Settings {
@@ -138,6 +144,8 @@ impl Default for Settings {
             confine: Confine::default(),
             network: Network::default(),
             devices: Vec::new(),
+            profiles: BTreeMap::new(),
+            sessions_dir: String::new(),
         }
     }
 }

@@ -165,6 +165,12 @@ impl Daemon {
             network: one.map_or_else(Default::default, |one| (&one.network).into()),
             devices: one
                 .map_or_else(Vec::new, |one| one.devices.iter().map(|path| text(path)).collect()),
+            sessions_dir: text(&config.runtime_dir.join("sessions")),
+            profiles: config
+                .profiles
+                .iter()
+                .map(|(name, profile)| (name.clone(), profile.payload()))
+                .collect(),
         };
         Welcome {
             protocol: PROTOCOL_VERSION,

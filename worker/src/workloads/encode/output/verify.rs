@@ -103,7 +103,7 @@ pub(crate) fn open(
     let video = &answer.streams[0];
     let is_square = ratio(video.sample_aspect_ratio.as_deref()).is_none_or(|aspect| aspect == 1.0);
     let found = (facts.video.codec.as_str(), facts.video.width, facts.video.height);
-    if found != ("h264", rung.width, rung.height)
+    if found != (plan.encoder.codec.name(), rung.width, rung.height)
         || facts.video.pixel_format.as_deref() != Some("yuv420p")
         || !is_square
     {
@@ -279,6 +279,8 @@ fn have_same_keyframes(one: &Track, other: &Track) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::super::super::codec::X264;
+    use super::super::super::codec::trial::Chosen;
     use super::super::super::film::facts::Facts;
     use super::super::super::plan;
     use super::*;
@@ -311,7 +313,8 @@ mod tests {
     fn verdict(made: &[Made], film: &Film, last: &Block) -> Result<Vec<String>, Failure> {
         let payload = r#"{"op":"ladder","input":"/a","output_dir":"/b"}"#;
         let payload = serde_json::from_str(payload).expect("the payload is valid");
-        let plan = plan::plan(&film.facts, &payload).expect("the film can be planned");
+        let chosen = Chosen { encoder: X264, device: None };
+        let plan = plan::plan(&film.facts, &payload, &chosen).expect("the film can be planned");
         judge(made, (film, &plan), last)
     }
 
