@@ -8,6 +8,7 @@
 use crate::confine::{Confine, Network};
 use crate::job::{Attempt, JobId, Outcome, Usage};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// Bytes of the token that proves to the supervisor which spawn a worker comes from.
 pub const TOKEN_BYTES: usize = 32;
@@ -114,6 +115,11 @@ pub struct Settings {
     pub devices: Vec<String>,
     /// Folder with descriptions of providers, absolute path. Empty: only the shipped ones exist.
     pub providers_dir: String,
+    /// Profiles of ladders by name: each the fields of a payload, as JSON text.
+    pub profiles: BTreeMap<String, String>,
+    /// Folder in which sessions of hardware encoders are counted, absolute path. Empty: they are
+    /// not counted.
+    pub sessions_dir: String,
 }
 
 impl Default for Settings {
@@ -141,6 +147,8 @@ impl Default for Settings {
             network: Network::default(),
             devices: Vec::new(),
             providers_dir: String::new(),
+            profiles: BTreeMap::new(),
+            sessions_dir: String::new(),
         }
     }
 }

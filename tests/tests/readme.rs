@@ -85,6 +85,10 @@ fn its_configuration_is_accepted() {
     std::fs::write(stage.path("shiftboss.toml"), text).expect("the folder is ours");
     let output = stage.run(&["config", "check"]);
     assert!(output.status.success(), "{output:?}");
+    let text = format!("{text}\n{}", block("toml", "[profiles.web]"));
+    std::fs::write(stage.path("shiftboss.toml"), text).expect("the folder is ours");
+    let output = stage.run(&["config", "check"]);
+    assert!(output.status.success(), "{output:?}");
     for name in ["SHIFTBOSS_POLL__IDLE_MIN=2s", "SHIFTBOSS_TYPES__ENCODE__WORKERS__MAX=4"] {
         assert!(README.contains(name), "{name} is not an example any more");
         let (name, value) = name.split_once('=').expect("an assignment");

@@ -6,7 +6,7 @@
 use super::keys::{KEYS, key_of};
 use super::layers::{Layers, check_name};
 use super::problem::{Origin, Reason};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What every variable of ours starts with.
 pub(crate) const PREFIX: &str = "SHIFTBOSS_";
@@ -41,7 +41,7 @@ fn path_of(name: &str, layers: &Layers) -> Result<String, Reason> {
     let parts: Vec<&str> = name[PREFIX.len()..].split("__").collect();
     let mut path: Vec<String> = parts.iter().map(|part| part.to_ascii_lowercase()).collect();
     if path[0] == "types" && path.len() > 2 {
-        path[1] = type_named(&path[1], layers)?;
+        path[1] = named(&path[1], ("type", layers.type_names()))?;
         check_name("types", &path[1])?;
         if path[2] == "env" && path.len() > 3 {
             // Names of variables keep their case, and may hold the separator.
@@ -50,6 +50,10 @@ fn path_of(name: &str, layers: &Layers) -> Result<String, Reason> {
             check_name("types.x.env", &path[3])?;
         }
     }
+    if path[0] == "profiles" && path.len() > 2 {
+        path[1] = named(&path[1], ("profile", layers.profile_names()))?;
+        check_name("profiles", &path[1])?;
+    }
     let path = path.join(".");
     match key_of(&path) {
         Some(_) => Ok(path),
@@ -57,14 +61,14 @@ fn path_of(name: &str, layers: &Layers) -> Result<String, Reason> {
     }
 }
 
-/// The known type that a part of a variable names, or a new one of that name in lower case.
-fn type_named(part: &str, layers: &Layers) -> Result<String, Reason> {
+/// The known type or profile that a part of a variable names, or a new one of that name in lower
+/// case.
+fn named(part: &str, (what, known): (&str, BTreeSet<String>)) -> Result<String, Reason> {
     let plain = |name: &str| name.to_ascii_lowercase().replace('-', "_");
-    let known = layers.type_names();
     let mut matching = known.iter().filter(|name| plain(name) == plain(part));
     match (matching.next(), matching.next()) {
         (Some(one), Some(other)) => Err(Reason::Contradiction(format!(
-            "could mean type {one} or type {other}, set it in the file"
+            "could mean {what} {one} or {what} {other}, set it in the file"
         ))),
         (Some(one), None) => Ok(one.clone()),
         (None, _) => Ok(part.to_owned()),

@@ -3,6 +3,7 @@
 //! step from one to the other.
 
 use super::job_type::{JobTypeFile, Variables};
+use super::keys::profile::{ProfileFile, Rendition};
 use super::unit::{Forever, NoLimit, Size, Span, SpanOr};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -30,7 +31,7 @@ macro_rules! leaf {
 }
 leaf!(bool, u32, i64, f64, String, PathBuf, Vec<PathBuf>, Span, Size, Variables);
 leaf!(SpanOr<NoLimit>, SpanOr<Forever>, WalMode, LogLevel, LogFormat);
-leaf!(super::job_type::Confine, super::job_type::Network);
+leaf!(super::job_type::Confine, super::job_type::Network, Vec<Rendition>, Vec<String>);
 
 impl<T> Overlay for Option<T> {
     type Written = T;
@@ -210,6 +211,8 @@ pub(crate) struct ConfigFile {
     pub(crate) retention: Option<RetentionFile>,
     /// Job types by name.
     pub(crate) types: Option<BTreeMap<String, JobTypeFile>>,
+    /// What ladders are to be like, by name.
+    pub(crate) profiles: Option<BTreeMap<String, ProfileFile>>,
 }
 
 /// The JSON Schema of the file, for editors and for `shiftboss config schema`.

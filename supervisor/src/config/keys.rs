@@ -4,11 +4,14 @@
 //! This table is what unknown keys, environment names, ranges, reload and `config show` go by;
 //! a test in [`super::file`] holds it equal to the structs that are read.
 
+pub(super) mod profile;
+
 use super::unit::{Forever, NoLimit, SIZE_FORM, SPAN_FORM, Size, Span, SpanOr};
+use shiftboss_protocol::media::{AUDIO_LAYOUTS, FORMATS, PRESETS};
 use std::path::Path;
 use toml::Value;
 
-/// One key. A `*` in its path stands for the name of a job type or of a variable.
+/// One key. A `*` in its path stands for the name of a job type, of a variable or of a profile.
 #[derive(Debug)]
 pub(crate) struct Key {
     pub(crate) path: &'static str,
@@ -41,6 +44,8 @@ pub(crate) enum Kind {
     Roots,
     Network,
     Devices,
+    /// A value of another form, and the form in words.
+    Form(fn(&Value) -> bool, &'static str),
 }
 
 const DAY: u64 = 86_400_000;
@@ -127,6 +132,18 @@ pub(crate) const KEYS: &[Key] = &[
         "types.*.env.*",
         Kind::Text(|text| !text.contains('\0'), "a text that can be the value of a variable"),
     ),
+    key("profiles.*.format", Kind::Word(&FORMATS)),
+    key("profiles.*.renditions", Kind::Form(profile::are_renditions, profile::RENDITIONS_FORM)),
+    key("profiles.*.codecs", Kind::Form(profile::are_codecs, profile::CODECS_FORM)),
+    key("profiles.*.crf", Kind::Count(1, 63)),
+    key("profiles.*.preset", Kind::Word(&PRESETS)),
+    key("profiles.*.frame_rate_max", Kind::Number(1.0, 240.0)),
+    key("profiles.*.audio_bitrate", Kind::Form(profile::is_audio_rate, profile::AUDIO_RATE_FORM)),
+    key("profiles.*.audio_layout", Kind::Word(&AUDIO_LAYOUTS)),
+    key("profiles.*.loudness", Kind::Number(-40.0, -5.0)),
+    key("profiles.*.segment_seconds", Kind::Form(profile::is_segment, profile::SEGMENT_FORM)),
+    key("profiles.*.chunk_seconds", Kind::Form(profile::is_chunk, profile::CHUNK_FORM)),
+    key("profiles.*.stop_when_larger", Kind::Flag),
 ];
 
 /// The key of a full name such as `types.encode.workers.max`.
@@ -225,6 +242,7 @@ impl Kind {
                 .as_array()
                 .is_some_and(|roots| roots.iter().all(|r| r.as_str().is_some_and(is_root))),
             Self::Network => is_network(value),
+            Self::Form(is_right, _) => is_right(value),
             Self::Devices => value
                 .as_array()
                 .is_some_and(|list| list.iter().all(|d| d.as_str().is_some_and(is_device))),
@@ -246,7 +264,7 @@ impl Kind {
             Self::Bytes(0 | 1) => SIZE_FORM.into(),
             Self::Bytes(min) => format!("{SIZE_FORM}, at least {}", Size::from_bytes(*min)),
             Self::Word(words) => format!("\"{}\"", words.join("\" or \"")),
-            Self::Text(_, form) => (*form).into(),
+            Self::Text(_, form) | Self::Form(_, form) => (*form).into(),
             Self::Path => "a path in UTF-8, written without ~".into(),
             Self::Program => "the path of a program, or a name to look up in PATH".into(),
             Self::Roots => "a list of absolute paths without \"..\"".into(),
@@ -263,7 +281,9 @@ impl Kind {
             table.filter(|table| table.len() == 1).and_then(|mut table| table.remove("value"))
         };
         let read = match self {
-            Self::Flag | Self::Count(..) | Self::Number(..) => as_toml(text.trim()),
+            Self::Flag | Self::Count(..) | Self::Number(..) | Self::Form(..) => {
+                as_toml(text.trim())
+            }
             Self::Network if text.trim_start().starts_with('{') => as_toml(text.trim()),
             Self::Roots | Self::Devices if text.trim_start().starts_with('[') => {
                 as_toml(text.trim())

@@ -7,6 +7,7 @@ use super::job_type::BUILT_IN;
 use super::keys::{KEYS, Kind, is_section, is_type_name, is_variable_name, key_of};
 use super::problem::{Origin, Problem, Reason, excerpt, line_of};
 use super::shown::toml_text;
+use shiftboss_protocol::media::is_profile_name;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -117,6 +118,12 @@ impl Layers {
     /// The built-in types and those that were written.
     pub(crate) fn type_names(&self) -> BTreeSet<String> {
         BUILT_IN.into_iter().map(str::to_owned).chain(self.types.iter().cloned()).collect()
+    }
+
+    /// Names of profiles of which something was written.
+    pub(crate) fn profile_names(&self) -> BTreeSet<String> {
+        let named = self.leaves.keys().filter_map(|path| path.strip_prefix("profiles."));
+        named.filter_map(|rest| rest.split('.').next()).map(str::to_owned).collect()
     }
 
     /// Refuses what was written at `path`, or what is missing there.
@@ -244,6 +251,9 @@ pub(crate) fn check_name(parent: &str, name: &str) -> Result<(), Reason> {
     if parent == "types" && !is_type_name(name) {
         let form = "a type name of letters, digits, single - and _, at most 64";
         Err(Reason::Expected(form.into()))
+    } else if parent == "profiles" && !is_profile_name(name) {
+        let form = "a name of a profile of letters, digits, single - and _, at most 64";
+        Err(Reason::Expected(form.into()))
     } else if is_environment && !is_variable_name(name) {
         let form = "the name of a variable, which cannot start with SHIFTBOSS_";
         Err(Reason::Expected(form.into()))
@@ -257,7 +267,8 @@ pub(crate) fn check_name(parent: &str, name: &str) -> Result<(), Reason> {
 /// The known key or section that looks most like `path`: its last word counts most.
 fn nearest_key(path: &str) -> String {
     let words: Vec<&str> = path.split('.').collect();
-    let owner = if words[0] == "types" && words.len() > 2 { words[1] } else { "encode" };
+    let is_owned = matches!(words[0], "types" | "profiles") && words.len() > 2;
+    let owner = if is_owned { words[1] } else { "encode" };
     let mut known: BTreeSet<String> = BUILT_IN.map(|name| format!("types.{name}")).into();
     for key in KEYS {
         let path = key.path.replacen('*', owner, 1).replace('*', "NAME");

@@ -20,6 +20,7 @@ pub use file::{Log, LogFormat, LogLevel, Poll, Retention, Tools, WalMode, schema
 pub use job_type::{
     Confine, JobType, Limits, Network, Recycle, Restart, Retry, Roots, Stopping, Variables, Workers,
 };
+pub use keys::profile::{Bounded, Profile, Rendition};
 pub use problem::{ConfigError, Origin, Problem, Reason, Warning};
 pub(crate) use shown::toml_text;
 pub use shown::{ReloadDifferences, ShownValue, reload_differences};
@@ -124,6 +125,8 @@ pub struct Config {
     pub retention: Retention,
     /// Job types by name, the built-in ones always among them.
     pub types: BTreeMap<String, JobType>,
+    /// What ladders are to be like, by name.
+    pub profiles: BTreeMap<String, Profile>,
     /// The file that was read, if there was one.
     #[serde(skip)]
     pub file: Option<PathBuf>,
@@ -191,6 +194,7 @@ impl Config {
             poll: default_poll(),
             retention: default_retention(),
             types: BTreeMap::new(),
+            profiles: BTreeMap::new(),
             file: None,
             origins: BTreeMap::new(),
             database,
@@ -207,6 +211,11 @@ impl Config {
             let mut job_type = JobType::of_type(&name, &written, encode, options.cpus);
             job_type.overlay(written);
             config.types.insert(name, job_type);
+        }
+        for (name, written) in written.profiles.unwrap_or_default() {
+            let mut profile = Profile::empty();
+            profile.overlay(written);
+            config.profiles.insert(name, profile);
         }
         (config, [("work_dir", work_origin), ("runtime_dir", runtime_origin)])
     }
@@ -242,6 +251,10 @@ impl Config {
         (job_type.confine, &job_type.network, &job_type.devices).hash(&mut hasher);
         if job_type.workload == "remote" {
             self.providers_dir().map(|folder| place::listing(&folder)).hash(&mut hasher);
+        }
+        if job_type.workload == "encode" {
+            let profiles = self.profiles.iter();
+            profiles.for_each(|(name, one)| (name, one.payload()).hash(&mut hasher));
         }
         TypeSettings { start_mark: hasher.finish(), ..job_type.settings() }
     }

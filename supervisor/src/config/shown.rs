@@ -123,6 +123,13 @@ impl Config {
                 }
             }
         }
+        for name in self.profiles.keys() {
+            for key in KEYS.iter().filter(|key| key.path.starts_with("profiles.*")) {
+                let path = key.path.replacen('*', name, 1);
+                let value = flat.remove(&path);
+                shown.push(self.shown(path, value));
+            }
+        }
         shown
     }
 

@@ -166,6 +166,12 @@ impl Daemon {
             devices: one
                 .map_or_else(Vec::new, |one| one.devices.iter().map(|path| text(path)).collect()),
             providers_dir: config.providers_dir().as_deref().map(text).unwrap_or_default(),
+            sessions_dir: text(&config.runtime_dir.join("sessions")),
+            profiles: config
+                .profiles
+                .iter()
+                .map(|(name, profile)| (name.clone(), profile.payload()))
+                .collect(),
         };
         Welcome {
             protocol: PROTOCOL_VERSION,

@@ -3,7 +3,9 @@
 //! ffmpeg-sidecar builds it, with its downloads left out and never as the runner: that would
 //! leave FFmpeg behind when this process dies.
 
-use super::plan::{KEYFRAME_SECONDS, Plan, Rung};
+use super::codec::arguments as codec;
+use super::loudness::{self, Measured};
+use super::plan::{KEYFRAME_SECONDS, Plan, Rung, Thin};
 use ffmpeg_sidecar::command::FfmpegCommand;
 use std::ffi::OsString;
 use std::fmt::Write as _;
@@ -52,9 +54,10 @@ pub(super) fn ladder(
     ffmpeg: &Path,
     input: &Path,
     plan: &Plan,
-    staged: &[PathBuf],
+    (staged, measured): (&[PathBuf], &[Option<Measured>]),
 ) -> Vec<OsString> {
     let mut command = command(ffmpeg);
+    codec::device(&mut command, plan.encoder, plan.device.as_deref());
     filter_threads(&mut command, plan);
     command.args(threads(plan)).args(INPUT_GUARD).input(input);
     command.filter_complex(filter_graph(plan, ""));
@@ -62,7 +65,7 @@ pub(super) fn ladder(
     for (at, (rung, path)) in plan.rungs.iter().zip(staged).enumerate() {
         command.map(format!("[v{at}]"));
         video(&mut command, plan, rung, &keyframes);
-        beside(&mut command, plan);
+        beside(&mut command, plan, measured);
         no_more_streams(&mut command);
         command.args(["-movflags", "+faststart"]);
         command.format("mp4").output(path);
@@ -109,6 +112,11 @@ pub(super) fn filter_graph(plan: &Plan, cut: &str) -> String {
     let mut graph = format!("[0:{}]", plan.video_stream);
     graph.push_str(plan.treatment.among_neighbours());
     graph.push_str(cut);
+    match plan.thin {
+        Some(Thin::Every(count)) => graph.push_str(&format!("select='not(mod(n,{count}))',")),
+        Some(Thin::Resample(rate)) => graph.push_str(&format!("fps=fps={rate},")),
+        None => {}
+    }
     graph.push_str(&plan.treatment.alone());
     let written = write!(graph, "split={}", plan.rungs.len());
     written.expect("writing to a String cannot fail");
@@ -116,7 +124,8 @@ pub(super) fn filter_graph(plan: &Plan, cut: &str) -> String {
     for (at, rung) in plan.rungs.iter().enumerate() {
         let (width, height) = (rung.width, rung.height);
         graph.push_str(&format!(
-            ";[s{at}]scale={width}:{height}:flags=bicubic,setsar=1,format=yuv420p[v{at}]"
+            ";[s{at}]scale={width}:{height}:flags=bicubic,setsar=1,{}[v{at}]",
+            codec::hand_over(plan.encoder)
         ));
     }
     graph
@@ -124,12 +133,9 @@ pub(super) fn filter_graph(plan: &Plan, cut: &str) -> String {
 
 /// How the pictures of a rung are encoded.
 pub(super) fn video(command: &mut FfmpegCommand, plan: &Plan, rung: &Rung, keyframes: &str) {
-    command.codec_video(plan.video_encoder).preset(plan.preset.as_str()).crf(plan.crf);
-    command.args(threads(plan)).pix_fmt("yuv420p");
-    let rate = rung.rate_max_kbit;
-    command.args(["-maxrate", &format!("{rate}k"), "-bufsize", &format!("{}k", 2 * rate)]);
+    codec::encoder(command, plan, rung);
+    command.args(threads(plan));
     command.args(["-force_key_frames", keyframes]);
-    command.args(["-sc_threshold", "0", "-x264-params", "open-gop=0"]);
     // Frames keep their times, none is made up. With irregular times the clock of the average
     // rate would be too coarse and drop frames that follow each other closely.
     command.fps_mode("vfr");
@@ -139,18 +145,23 @@ pub(super) fn video(command: &mut FfmpegCommand, plan: &Plan, rung: &Rung, keyfr
 }
 
 /// What an output holds beside its pictures. Languages and who is the default are taken over by
-/// FFmpeg, because every track is mapped by itself.
-pub(super) fn beside(command: &mut FfmpegCommand, plan: &Plan) {
+/// FFmpeg, because every track is mapped by itself. `measured` has the loudness of each audio
+/// track, where that is to be changed.
+pub(super) fn beside(command: &mut FfmpegCommand, plan: &Plan, measured: &[Option<Measured>]) {
     for (at, audio) in plan.audio.iter().enumerate() {
         command.map(format!("0:{}", audio.stream));
         command.args([&format!("-b:a:{at}"), &audio.bitrate.to_string()]);
         command.args([&format!("-ac:a:{at}"), &audio.channels.to_string()]);
-    }
-    if !plan.audio.is_empty() {
         // Gaps in a track are filled with silence instead of letting it run ahead, and mixing
         // down leaves room for all channels at once.
-        let filter = "aresample=async=1:rematrix_maxval=1";
-        command.codec_audio("aac").args(["-ar", "48000", "-af", filter]);
+        let mut filter = "aresample=async=1:rematrix_maxval=1".to_owned();
+        if let (Some(target), Some(Some(measured))) = (plan.loudness, measured.get(at)) {
+            filter.push_str(&loudness::second_pass(target, audio.channels, measured));
+        }
+        command.args([&format!("-filter:a:{at}"), &filter]);
+    }
+    if !plan.audio.is_empty() {
+        command.codec_audio("aac").args(["-ar", "48000"]);
     }
     for stream in &plan.subtitles {
         command.map(format!("0:{stream}"));
@@ -167,19 +178,68 @@ pub(super) fn no_more_streams(command: &mut FfmpegCommand) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::codec::trial::Chosen;
+    use super::super::codec::{Encoder, X264};
     use super::super::film::facts::Facts;
     use super::super::plan;
     use super::*;
 
+    #[test]
+    fn every_encoder_gets_pictures_and_a_peak_in_its_own_words() {
+        for name in shiftboss_protocol::media::ENCODERS {
+            let encoder = Encoder::named(name).expect("it is known");
+            let arguments = arguments_of(encoder, r#","renditions":["720p"]"#, |_| {});
+            assert_eq!(after(&arguments, "-c:v"), [name]);
+            assert_eq!(
+                (after(&arguments, "-maxrate").len(), after(&arguments, "-bufsize").len()),
+                (1, 1)
+            );
+            let graph = after(&arguments, "-filter_complex")[0];
+            let is_uploaded = name.ends_with("vaapi") || name.ends_with("qsv");
+            assert_eq!(graph.contains("hwupload"), is_uploaded, "{graph}");
+            let devices = after(&arguments, "-init_hw_device");
+            assert_eq!(devices.contains(&"vaapi=va:/dev/dri/x"), is_uploaded, "{devices:?}");
+            assert_eq!(
+                after(&arguments, "-tag:v").len(),
+                usize::from(name.contains("265") || name.contains("hevc"))
+            );
+        }
+    }
+
+    #[test]
+    fn a_film_with_too_many_pictures_is_thinned_before_it_is_split() {
+        let graph_at = |rate| {
+            let change = |facts: &mut Facts| facts.video.rate = Some(rate);
+            let more = r#","frame_rate_max":30,"renditions":["720p"]"#;
+            after(&arguments_of(X264, more, change), "-filter_complex")[0].to_owned()
+        };
+        assert!(graph_at(60.0).starts_with("[0:0]select='not(mod(n,2))',split=1"));
+        assert!(graph_at(36.0).starts_with("[0:0]fps=fps=30,split=1"));
+        assert!(graph_at(25.0).starts_with("[0:0]split=1"));
+    }
+
     fn arguments(change: impl Fn(&mut Facts)) -> Vec<String> {
+        arguments_of(X264, "", change)
+    }
+
+    fn arguments_of(encoder: Encoder, more: &str, change: impl Fn(&mut Facts)) -> Vec<String> {
+        arguments_on(None, (encoder, more), change)
+    }
+
+    fn arguments_on(
+        threads: Option<u32>,
+        (encoder, more): (Encoder, &str),
+        change: impl Fn(&mut Facts),
+    ) -> Vec<String> {
         let mut facts = Facts::for_test();
         change(&mut facts);
-        let ladder_payload =
-            serde_json::from_str(r#"{"op":"ladder","input":"/a","output_dir":"/b"}"#)
-                .expect("the payload is valid");
-        let plan = plan::plan(&facts, &ladder_payload).expect("the film can be planned");
+        let payload = format!(r#"{{"op":"ladder","input":"/a","output_dir":"/b"{more}}}"#);
+        let ladder_payload = serde_json::from_str(&payload).expect("the payload is valid");
+        let chosen = Chosen { encoder, device: Some("/dev/dri/x".into()) };
+        let plan = plan::plan(&facts, &ladder_payload, &chosen).expect("the film can be planned");
+        let plan = Plan { threads, ..plan };
         let staged: Vec<PathBuf> = plan.rungs.iter().map(|r| PathBuf::from(&r.name)).collect();
-        let all = ladder(Path::new("/usr/bin/ffmpeg"), Path::new("/a"), &plan, &staged);
+        let all = ladder(Path::new("/usr/bin/ffmpeg"), Path::new("/a"), &plan, (&staged, &[]));
         all.into_iter().map(|arg| arg.into_string().expect("the test is ASCII")).collect()
     }
 
@@ -210,15 +270,7 @@ mod tests {
     fn threads_are_told_to_the_decoder_the_filters_and_every_encoder() {
         let plain = arguments(|_| {});
         assert_eq!(after(&plain, "-threads"), Vec::<&str>::new());
-        let facts = Facts::for_test();
-        let payload = serde_json::from_str(r#"{"op":"ladder","input":"/a","output_dir":"/b"}"#)
-            .expect("the payload is valid");
-        let mut plan = plan::plan(&facts, &payload).expect("the film can be planned");
-        plan.threads = Some(3);
-        let staged: Vec<PathBuf> = plan.rungs.iter().map(|r| PathBuf::from(&r.name)).collect();
-        let all = ladder(Path::new("/usr/bin/ffmpeg"), Path::new("/a"), &plan, &staged);
-        let all: Vec<String> =
-            all.into_iter().map(|arg| arg.into_string().expect("ASCII")).collect();
+        let all = arguments_on(Some(3), (X264, ""), |_| {});
         assert_eq!(after(&all, "-threads"), ["3"; 4]);
         assert_eq!(after(&all, "-filter_complex_threads"), ["3"]);
         let position = |words: &str| all.iter().position(|word| word == words);

@@ -66,6 +66,12 @@ impl Stderr {
         self.last.as_deref()
     }
 
+    /// What hardware said, if that is why the run failed.
+    pub(super) fn encoder_lost(&self) -> Option<&str> {
+        let is_lost = |line: &&String| ENCODER_LOST.iter().any(|words| line.contains(words));
+        self.lines.iter().chain(&self.last).find(is_lost).map(String::as_str)
+    }
+
     /// The reader that was not allowed: `image2: Format not on whitelist ...`.
     fn refused_reader(&self) -> Option<&str> {
         let refused = |line: &String| line.contains(": Format not on whitelist");
@@ -102,6 +108,25 @@ const COLD: &[&str] = &[
     "Skipping invalid undecodable NALU",
     "First slice in a frame missing",
     "Invalid frame dimensions 0x0",
+];
+
+/// Words about an encoder or its device, in which FFmpeg tells that hardware refused or vanished.
+/// Quoted from FFmpeg's source and its users' reports; no such hardware was there to record them.
+const ENCODER_LOST: &[&str] = &[
+    "OpenEncodeSessionEx failed",
+    "No capable devices found",
+    "Device creation failed",
+    "CUDA_ERROR_",
+    "Cannot load libcuda",
+    "No VA display found",
+    "Error while opening encoder",
+    "Failed to create hwupload",
+    "hwupload",
+    "Impossible to convert between the formats",
+    "Error initializing an internal MFX session",
+    "Failed to create encode pipeline",
+    "Failed to initialise VAAPI connection",
+    "Failed to end picture encode issue",
 ];
 
 fn is_cold(line: &str) -> bool {
@@ -301,6 +326,22 @@ mod tests {
         ]);
         assert!(!failure.permanent);
         assert!(failure.message.contains("the disk is full"), "{}", failure.message);
+    }
+
+    #[test]
+    fn hardware_that_refuses_is_told_from_a_film_that_cannot_be_read() {
+        // Quoted, not recorded: reports of users whose sessions had run out, and of hosts without
+        // a device.
+        for line in [
+            "[h264_nvenc @ 0x1] [error] OpenEncodeSessionEx failed: out of memory (10): (no details)",
+            "[h264_nvenc @ 0x1] [error] Cannot load libcuda.so.1",
+            "[AVHWDeviceContext @ 0x1] [error] No VA display found for device /dev/dri/renderD128.",
+            "[error] Device creation failed: -542398533.",
+        ] {
+            assert!(stderr(&[line]).encoder_lost().is_some(), "{line}");
+        }
+        let film = ["[h264 @ 0x1] [error] no frame!", "[error] moov atom not found"];
+        assert_eq!(stderr(&film).encoder_lost(), None);
     }
 
     #[test]

@@ -5,25 +5,29 @@ use super::arguments;
 use super::chunks::check;
 use super::chunks::cut::{self, Cuts};
 use super::chunks::make::{self, Parts};
+use super::chunks::shelf;
+use super::codec::{Encoder, choice, sessions, trial};
 use super::film::facts::Facts;
 use super::film::probe::{self, Film};
 use super::film::scan::Track;
 use super::hls::{self, Packed};
 use super::host::{Host, Steady, go_on, threads};
+use super::loudness::{self, Measured};
 use super::output::decode;
 use super::output::names::{folder_name, output_name, path_text};
-use super::output::publish::{self, Staging};
+use super::output::publish::{self, RenameList, Staging};
 use super::output::verify::{self, Findings, Made};
-use super::payload::{self, Format};
-use super::plan::{self, Plan};
+use super::payload::{self, Format, Ladder};
+use super::plan::{self, Plan, Thin};
 use super::progress::{Block, Meter};
-use super::run::{self as run_ffmpeg, Files, Ran, Used};
+use super::run::{self as run_ffmpeg, Files, Lost, Ran, Used};
 use super::tools::Tools;
 use crate::attempt::Job;
 use crate::path::{check_read, check_write, parse_path};
 use serde::Serialize;
 use serde_json::{Value, json};
 use shiftboss_protocol::job::{Cause, Failure};
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -46,7 +50,7 @@ pub(super) fn run(job: &Job, host: &dyn Host) -> Result<Value, Failure> {
 }
 
 fn attempt(job: &Job, host: &dyn Host) -> Result<Value, Failure> {
-    let ladder = payload::read(job)?;
+    let ladder = payload::read(job, host.settings())?;
     let settings = host.settings();
     let output_dir = parse_path("output_dir", &ladder.output_dir)?;
     let output_dir = check_write(settings, "output_dir", &output_dir)?;
@@ -61,58 +65,69 @@ fn attempt(job: &Job, host: &dyn Host) -> Result<Value, Failure> {
 
     let began = Instant::now();
     let film = probe::film(host, &tools, &input, ladder.expect.duration_ms)?;
-    let mut plan = plan::plan(&film.facts, &ladder)?;
-    plan.threads = threads(settings);
     let probe_ms = milliseconds(began.elapsed());
-
-    go_on(host)?;
-    let open_staging = || Staging::open(&output_dir, job.id.0, job.attempt.0);
-    let work = Work { host, tools: &tools, input: &input, film: &film, plan: &plan };
-    let hls = (ladder.format == Format::Hls).then_some(ladder.segment_seconds.0);
-    let cuts = work.cuts(ladder.chunk_seconds.0);
-    let way = match &cuts {
-        Way::Chunks(cuts) => {
-            // A folder that cannot be written is found now and not after hours.
-            open_staging()?.discard();
-            work.parts(cuts)?
-        }
-        Way::Whole(reason) => Encoding::Whole(reason.clone()),
-    };
-    let staging = open_staging()?;
-    let made = work.make(way, &staging, (began, probe_ms)).and_then(|made| match hls {
-        Some(seconds) => work.pack(made, &staging, seconds),
-        None => Ok(made),
-    });
-    let list = match made.and_then(|made| {
-        // What is stored is finished, by this attempt or the next: the last moment to stop.
+    let begun = begun(host, &film, &ladder)?;
+    let mut refused = Vec::new();
+    loop {
         go_on(host)?;
-        let result = work.result(&made, &output_dir);
-        let list = match &made.packed {
-            Some(packed) => staging.seal_parcel(&packed.parcel, result)?,
-            None => staging.seal(&work.names(), result)?,
+        let lost: Vec<Encoder> = refused.iter().map(|(encoder, _)| *encoder).collect();
+        let order = choice::order(&ladder.codecs.0, begun, &lost);
+        let chosen = trial::choose(host, &tools, &order, &mut refused)?;
+        let mut plan = plan::plan(&film.facts, &ladder, &chosen)?;
+        plan.threads = threads(settings);
+        let folder = settings.sessions_dir.as_str();
+        let _held = match sessions::take(folder, chosen.encoder, plan.rungs.len()) {
+            Ok(held) => held,
+            Err(reason) => {
+                refused.push((chosen.encoder, reason));
+                continue;
+            }
         };
-        let bytes = serde_json::to_vec(&list).expect("the list is made of strings and numbers");
-        host.checkpoint(&bytes)?;
-        Ok(list)
-    }) {
-        Ok(list) => list,
-        Err(failure) => {
-            staging.discard();
-            return Err(failure);
+        let work = Work {
+            host,
+            tools: &tools,
+            input: &input,
+            film: &film,
+            plan: &plan,
+            ladder: &ladder,
+            lost: Lost::default(),
+        };
+        match work.run(job, &output_dir, (began, probe_ms), &refused) {
+            Err(failure) => match work.lost.words() {
+                // No attempt is spent: the next encoder makes the renditions from their begin,
+                // as streams of two encoders cannot be joined.
+                Some(words) if host.stop_reason().is_none() => {
+                    host.log(&format!("{}: {words}; the next is tried", chosen.encoder.name()));
+                    trial::forget(chosen.encoder);
+                    sessions::learn(folder, chosen.encoder, &words);
+                    refused.push((chosen.encoder, words));
+                    host.begin_anew();
+                }
+                Some(_) | None => return Err(failure),
+            },
+            done => return done,
         }
-    };
-    staging.publish(&list, &output_dir)?;
-    staging.discard();
-    Ok(list.result)
+    }
 }
 
-/// What all steps of one attempt share.
+/// The encoder of the chunks that an earlier attempt has finished.
+fn begun(host: &dyn Host, film: &Film, ladder: &Ladder) -> Result<Option<Encoder>, Failure> {
+    if ladder.codecs.0.len() < 2 || !cut::is_long(film, ladder.chunk_seconds.0) {
+        return Ok(None);
+    }
+    Ok(shelf::encoder_of(&host.kept()?))
+}
+
+/// What all steps of one attempt share, as long as it keeps its encoder.
 pub(super) struct Work<'a> {
     pub(super) host: &'a dyn Host,
     pub(super) tools: &'a Tools,
     pub(super) input: &'a Path,
     pub(super) film: &'a Film,
     pub(super) plan: &'a Plan,
+    pub(super) ladder: &'a Ladder,
+    /// Set when the encoder failed, and not the film.
+    pub(super) lost: Lost,
 }
 
 /// How a film is to be encoded: in one go because it is short, or because of the reason.
@@ -145,6 +160,61 @@ struct Outputs {
 }
 
 impl Work<'_> {
+    /// From the cuts to the outputs in their place.
+    fn run(
+        &self,
+        job: &Job,
+        output_dir: &Path,
+        times: (Instant, u64),
+        refused: &[(Encoder, String)],
+    ) -> Result<Value, Failure> {
+        let open_staging = || Staging::open(output_dir, job.id.0, job.attempt.0);
+        let cuts = self.cuts(self.ladder.chunk_seconds.0);
+        let way = match &cuts {
+            Way::Chunks(cuts) => {
+                // A folder that cannot be written is found now and not after hours.
+                open_staging()?.discard();
+                self.parts(cuts)?
+            }
+            Way::Whole(reason) => Encoding::Whole(reason.clone()),
+        };
+        let staging = open_staging()?;
+        let list = match self.sealed(way, &staging, times, (output_dir, refused)) {
+            Ok(list) => list,
+            Err(failure) => {
+                staging.discard();
+                return Err(failure);
+            }
+        };
+        staging.publish(&list, output_dir)?;
+        staging.discard();
+        Ok(list.result)
+    }
+
+    /// Makes the outputs and stores the list that puts them into their place.
+    fn sealed(
+        &self,
+        way: Encoding<'_>,
+        staging: &Staging,
+        times: (Instant, u64),
+        (output_dir, refused): (&Path, &[(Encoder, String)]),
+    ) -> Result<RenameList, Failure> {
+        let mut made = self.make(way, staging, times)?;
+        if self.ladder.format == Format::Hls {
+            made = self.pack(made, staging, self.ladder.segment_seconds.0)?;
+        }
+        // What is stored is finished, by this attempt or the next: the last moment to stop.
+        go_on(self.host)?;
+        let result = self.result(&made, output_dir, refused);
+        let list = match &made.packed {
+            Some(packed) => staging.seal_parcel(&packed.parcel, result)?,
+            None => staging.seal(&self.names(), result)?,
+        };
+        let bytes = serde_json::to_vec(&list).expect("the list is made of strings and numbers");
+        self.host.checkpoint(&bytes)?;
+        Ok(list)
+    }
+
     fn names(&self) -> Vec<String> {
         self.plan.rungs.iter().map(|rung| output_name(self.input, &rung.name)).collect()
     }
@@ -234,7 +304,11 @@ impl Work<'_> {
         if let Some(parts) = parts {
             self.compare(&parts, &outputs.made)?;
         }
-        outputs.warnings = verify::judge(&outputs.made, (self.film, self.plan), &last)?;
+        for made in &outputs.made {
+            self.is_worth_it(&made.name, made.bytes, (1, 1))?;
+        }
+        let film = self.as_kept(&outputs.made);
+        outputs.warnings = verify::judge(&outputs.made, (&film, self.plan), &last)?;
         outputs.warnings.extend(complaint);
         // Last: what the packets tell already needs no decoder.
         let count = outputs.made.len();
@@ -263,6 +337,57 @@ impl Work<'_> {
         Ok(outputs)
     }
 
+    /// The film as its outputs are to show it: with as many pictures as are kept.
+    fn as_kept(&self, made: &[Made]) -> Cow<'_, Film> {
+        let Some(thin) = self.plan.thin else { return Cow::Borrowed(self.film) };
+        let mut film = self.film.clone();
+        if let Some(track) = film.scan.tracks.get_mut(&self.plan.video_stream) {
+            track.decodable = match thin {
+                Thin::Every(count) => track.decodable.div_ceil(u64::from(count)),
+                // As many as there are times for: their span is compared.
+                Thin::Resample(_) => made.first().map_or(0, |made| made.video.packets),
+            };
+        }
+        Cow::Owned(film)
+    }
+
+    /// Ends the job when a rendition of which `bytes` are made will be larger than the film.
+    ///
+    /// # Errors
+    /// A permanent [`Failure`] that says so, where the job asks for it.
+    pub(super) fn is_worth_it(
+        &self,
+        rendition: &str,
+        bytes: u64,
+        (done, all): (u64, u64),
+    ) -> Result<(), Failure> {
+        // What a tenth of a film takes says little about the rest.
+        if !self.ladder.stop_when_larger || done.saturating_mul(10) < all {
+            return Ok(());
+        }
+        let whole = u128::from(bytes) * u128::from(all) / u128::from(done.max(1));
+        if whole <= u128::from(self.film.bytes) {
+            return Ok(());
+        }
+        let film = self.film.bytes;
+        let message = format!(
+            "rendition {rendition} would have {whole} bytes, the film has {film}: \
+             stop_when_larger ended the job; ask for fewer bits (crf, maxrate) or less renditions"
+        );
+        Err(Failure::permanent(Cause::Limit, message))
+    }
+
+    /// The loudness of each audio track, where that is to be changed and it is not silent.
+    ///
+    /// # Errors
+    /// The [`Failure`] of the run that measures it.
+    pub(super) fn loudness(&self, share: Option<f64>) -> Result<Vec<Option<Measured>>, Failure> {
+        let Some(target) = self.plan.loudness else { return Ok(Vec::new()) };
+        let film = (self.tools, self.input);
+        let measure = |track| loudness::measure(self.host, film, track, (target, share));
+        self.plan.audio.iter().map(measure).collect()
+    }
+
     /// Joined outputs hold every picture of the film at its time. When one does not, all is
     /// made again in one go.
     fn compare(&self, parts: &Parts<'_>, made: &[Made]) -> Result<(), Failure> {
@@ -279,10 +404,13 @@ impl Work<'_> {
 
     /// Runs FFmpeg to its end; gives its last progress block and what it complained about.
     fn encode(&self, staged: &[PathBuf], folder: &Path) -> Result<Ran, Failure> {
-        let argv = arguments::ladder(&self.tools.ffmpeg, self.input, self.plan, staged);
+        let measured = self.loudness(None)?;
+        let outputs = (staged, measured.as_slice());
+        let argv = arguments::ladder(&self.tools.ffmpeg, self.input, self.plan, outputs);
         let (began, mut meter) = (Instant::now(), Meter::new(self.expected_us()));
         let files = Files::of(self.input, folder);
-        run_ffmpeg::ffmpeg(self.host, files, argv, &mut |block| {
+        let lost = self.lost.of(self.plan.encoder);
+        run_ffmpeg::encode(self.host, files, (argv, lost), &mut |block| {
             let sizes: Vec<u64> =
                 staged.iter().map(|path| run_ffmpeg::bytes_of([path.as_path()])).collect();
             let (fraction, note) = meter.report(began.elapsed(), block, sizes.iter().sum());
@@ -298,7 +426,7 @@ impl Work<'_> {
         u64::try_from(scan.length_us()).ok().filter(|_| !is_broken)
     }
 
-    fn result(&self, outputs: &Outputs, output_dir: &Path) -> Value {
+    fn result(&self, outputs: &Outputs, output_dir: &Path, refused: &[(Encoder, String)]) -> Value {
         let mut listed: Vec<Output> = outputs
             .made
             .iter()
@@ -333,6 +461,11 @@ impl Work<'_> {
                 frames: self.film.scan.tracks.get(&self.plan.video_stream).map(|t| t.packets),
                 facts: &self.film.facts,
             },
+            "encoder": self.plan.encoder,
+            "encoders_refused": refused
+                .iter()
+                .map(|(encoder, reason)| json!({"encoder": encoder, "reason": reason}))
+                .collect::<Vec<_>>(),
             "notes": self.plan.notes,
             "warnings": outputs.warnings,
             "chunks": outputs.chunks.0,

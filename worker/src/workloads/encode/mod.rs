@@ -8,10 +8,12 @@
 mod arguments;
 mod chunks;
 mod classify;
+mod codec;
 mod film;
 mod hls;
 mod host;
 mod ladder;
+mod loudness;
 mod ops;
 mod output;
 mod payload;

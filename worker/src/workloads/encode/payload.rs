@@ -2,21 +2,13 @@
 //!
 //! A value out of bounds fails the job at once, with the field named.
 
+use super::codec::{Encoder, X264};
 use crate::attempt::Job;
-use crate::parse_payload;
-use serde::de::{Deserializer, Error as _, Unexpected, Visitor};
+use crate::{Settings, parse_payload};
 use serde::{Deserialize, Serialize};
-use shiftboss_protocol::job::Failure;
-use std::fmt;
-
-/// Heights that a rendition may have.
-const HEIGHT_MIN: u32 = 144;
-const HEIGHT_MAX: u32 = 4320;
-/// Renditions of one job: each is an encoder that runs at the same time as the others.
-const RENDITIONS_MAX: usize = 8;
-/// What FFmpeg's AAC encoder makes of stereo without complaint, bits per second.
-const AUDIO_BITRATE_MIN: u64 = 32_000;
-const AUDIO_BITRATE_MAX: u64 = 512_000;
+use serde_json::{Map, Value};
+use shiftboss_protocol::job::{Cause, Failure};
+use shiftboss_protocol::media;
 
 /// One film into a ladder of renditions.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -24,6 +16,9 @@ const AUDIO_BITRATE_MAX: u64 = 512_000;
 pub(super) struct Ladder {
     #[serde(rename = "op")]
     _op: String,
+    /// The profile that the rest was laid over; of no use any more.
+    #[serde(default, rename = "profile")]
+    _profile: Option<String>,
     /// The film.
     pub(super) input: String,
     /// Where the renditions go; made when its parent exists.
@@ -38,14 +33,26 @@ pub(super) struct Ladder {
     /// What the submitter knows about the film.
     #[serde(default)]
     pub(super) expect: Expect,
+    /// Encoders, the first that works is used.
+    #[serde(default)]
+    pub(super) codecs: Codecs,
     #[serde(default)]
     pub(super) crf: Crf,
     #[serde(default)]
     pub(super) preset: Preset,
+    /// Most pictures per second.
+    #[serde(default)]
+    pub(super) frame_rate_max: Option<FrameRate>,
     #[serde(default)]
     pub(super) audio_bitrate: AudioBitrate,
     #[serde(default)]
     pub(super) audio_layout: AudioLayout,
+    /// Loudness that the sound is brought to.
+    #[serde(default)]
+    pub(super) loudness: Option<Loudness>,
+    /// Gives up when a rendition would be larger than its film.
+    #[serde(default)]
+    pub(super) stop_when_larger: bool,
     #[serde(default)]
     pub(super) check: Check,
     #[serde(default)]
@@ -102,7 +109,7 @@ impl TryFrom<u32> for ChunkSeconds {
     type Error = String;
 
     fn try_from(seconds: u32) -> Result<Self, String> {
-        if seconds == 0 || (2..=3600).contains(&seconds) {
+        if seconds == 0 || media::CHUNK_SECONDS.contains(&seconds) {
             Ok(Self(seconds))
         } else {
             Err(format!("{seconds}: must be 2 to 3600, or 0 for no chunks"))
@@ -136,7 +143,7 @@ impl TryFrom<u32> for SegmentSeconds {
     type Error = String;
 
     fn try_from(seconds: u32) -> Result<Self, String> {
-        if (2..=30).contains(&seconds) && seconds.is_multiple_of(2) {
+        if media::SEGMENT_SECONDS.contains(&seconds) && seconds.is_multiple_of(2) {
             Ok(Self(seconds))
         } else {
             Err(format!("{seconds}: must be an even number from 2 to 30"))
@@ -152,14 +159,14 @@ pub(super) struct Expect {
     pub(super) duration_ms: Option<u64>,
 }
 
-/// Short sides that are asked for, in the order of the payload, none twice.
+/// Renditions that are asked for, in the order of the payload, none twice.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "Vec<Rendition>")]
-pub(super) struct Renditions(pub(super) Vec<u32>);
+pub(super) struct Renditions(pub(super) Vec<Rendition>);
 
 impl Default for Renditions {
     fn default() -> Self {
-        Self(vec![1080, 720, 480])
+        Self([1080, 720, 480].map(Rendition::of_side).to_vec())
     }
 }
 
@@ -167,41 +174,141 @@ impl TryFrom<Vec<Rendition>> for Renditions {
     type Error = String;
 
     fn try_from(named: Vec<Rendition>) -> Result<Self, String> {
-        if named.is_empty() || named.len() > RENDITIONS_MAX {
-            return Err(format!("{} renditions, 1 to {RENDITIONS_MAX} are possible", named.len()));
+        let max = media::RENDITIONS_MAX;
+        if named.is_empty() || named.len() > max {
+            return Err(format!("{} renditions, 1 to {max} are possible", named.len()));
         }
-        let heights: Vec<u32> = named.iter().map(|rendition| rendition.0).collect();
-        for (at, height) in heights.iter().enumerate() {
-            if heights[..at].contains(height) {
-                return Err(format!("\"{height}p\" is named twice"));
+        for (at, Rendition { side, .. }) in named.iter().enumerate() {
+            if named[..at].iter().any(|other| other.side == *side) {
+                return Err(format!("\"{side}p\" is named twice"));
             }
         }
-        Ok(Self(heights))
+        Ok(Self(named))
     }
 }
 
-/// `"<N>p"`: the length of the short side in pixels.
-#[derive(Clone, Copy, Debug, Deserialize)]
-#[serde(try_from = "String")]
-struct Rendition(u32);
+/// `"<N>p"`, or the same as `name` beside a peak.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "Value")]
+pub(super) struct Rendition {
+    /// Length of the short side, pixels.
+    pub(super) side: u32,
+    /// Peak of the video's bit rate and the bits over which it is kept.
+    pub(super) rate_max: Option<u64>,
+    pub(super) buffer: Option<u64>,
+}
 
-impl TryFrom<String> for Rendition {
+impl Rendition {
+    pub(super) const fn of_side(side: u32) -> Self {
+        Self { side, rate_max: None, buffer: None }
+    }
+}
+
+impl TryFrom<Value> for Rendition {
     type Error = String;
 
-    fn try_from(name: String) -> Result<Self, String> {
-        name.strip_suffix('p')
-            .filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()))
-            .and_then(|digits| digits.parse().ok())
-            .filter(|height| (HEIGHT_MIN..=HEIGHT_MAX).contains(height))
-            .map(Self)
-            .ok_or_else(|| {
-                format!("{name:?} is no rendition: write \"{HEIGHT_MIN}p\" to \"{HEIGHT_MAX}p\"")
-            })
+    fn try_from(value: Value) -> Result<Self, String> {
+        let mut rendition = Self::of_side(0);
+        let fields = match value {
+            Value::Object(fields) => fields,
+            name => Map::from_iter([("name".to_owned(), name)]),
+        };
+        for (key, value) in fields {
+            match key.as_str() {
+                "name" => rendition.side = side_of(&value)?,
+                "maxrate" => rendition.rate_max = Some(video_rate(&key, &value)?),
+                "bufsize" => rendition.buffer = Some(video_rate(&key, &value)?),
+                _ => {
+                    return Err(format!("unknown field {key:?}: there are name, maxrate, bufsize"));
+                }
+            }
+        }
+        if rendition.side == 0 {
+            return Err("it has no name".to_owned());
+        }
+        if rendition.buffer.is_some() && rendition.rate_max.is_none() {
+            return Err("bufsize needs a maxrate".to_owned());
+        }
+        Ok(rendition)
     }
 }
 
-/// Constant rate factor of x264: the smaller, the better and the larger. 0 is left out because
-/// it makes lossless streams, which most players refuse.
+fn side_of(name: &Value) -> Result<u32, String> {
+    let sides = media::RENDITION_SIDES;
+    name.as_str().and_then(media::side_of).ok_or_else(|| {
+        let (min, max) = (sides.start(), sides.end());
+        format!("{name} is no rendition: write \"{min}p\" to \"{max}p\"")
+    })
+}
+
+fn video_rate(key: &str, value: &Value) -> Result<u64, String> {
+    let (min, max) = (media::VIDEO_BITRATES.start(), media::VIDEO_BITRATES.end());
+    let bits = bits_of(value).filter(|bits| media::VIDEO_BITRATES.contains(bits));
+    bits.ok_or_else(|| {
+        format!("{key} {value}: must be {min} to {max} bits per second, such as \"2.8M\"")
+    })
+}
+
+/// A number, or text such as `"160k"`.
+fn bits_of(value: &Value) -> Option<u64> {
+    value.as_u64().or_else(|| value.as_str().and_then(media::bits_of))
+}
+
+/// Encoders, none twice.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "Vec<Encoder>")]
+pub(super) struct Codecs(pub(super) Vec<Encoder>);
+
+impl Default for Codecs {
+    fn default() -> Self {
+        Self(vec![X264])
+    }
+}
+
+impl TryFrom<Vec<Encoder>> for Codecs {
+    type Error = String;
+
+    fn try_from(listed: Vec<Encoder>) -> Result<Self, String> {
+        let is_twice = |at: usize| listed[..at].contains(&listed[at]);
+        match (0..listed.len()).find(|at| is_twice(*at)) {
+            None if listed.is_empty() => Err("it names no encoder".to_owned()),
+            None => Ok(Self(listed)),
+            Some(at) => Err(format!("{:?} is named twice", listed[at].name())),
+        }
+    }
+}
+
+/// Pictures per second.
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
+#[serde(try_from = "f64")]
+pub(super) struct FrameRate(pub(super) f64);
+
+impl TryFrom<f64> for FrameRate {
+    type Error = String;
+
+    fn try_from(rate: f64) -> Result<Self, String> {
+        let (min, max) = (media::FRAME_RATES.start(), media::FRAME_RATES.end());
+        let is_possible = media::FRAME_RATES.contains(&rate);
+        is_possible.then_some(Self(rate)).ok_or(format!("{rate}: must be {min} to {max}"))
+    }
+}
+
+/// Integrated loudness, LUFS.
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
+#[serde(try_from = "f64")]
+pub(super) struct Loudness(pub(super) f64);
+
+impl TryFrom<f64> for Loudness {
+    type Error = String;
+
+    fn try_from(target: f64) -> Result<Self, String> {
+        let (min, max) = (media::LOUDNESS.start(), media::LOUDNESS.end());
+        let is_possible = media::LOUDNESS.contains(&target);
+        is_possible.then_some(Self(target)).ok_or(format!("{target}: must be {min} to {max} LUFS"))
+    }
+}
+
+/// Constant rate factor: the smaller, the better and the larger.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "u32")]
 pub(super) struct Crf(pub(super) u32);
@@ -216,7 +323,9 @@ impl TryFrom<u32> for Crf {
     type Error = String;
 
     fn try_from(crf: u32) -> Result<Self, String> {
-        if (1..=51).contains(&crf) { Ok(Self(crf)) } else { Err(format!("{crf}: must be 1 to 51")) }
+        let (min, max) = (media::CRF.start(), media::CRF.end());
+        let is_possible = media::CRF.contains(&crf);
+        is_possible.then_some(Self(crf)).ok_or(format!("{crf}: must be {min} to {max}"))
     }
 }
 
@@ -237,23 +346,15 @@ pub(super) enum Preset {
 }
 
 impl Preset {
+    /// The word that x264 knows it by.
     pub(super) const fn as_str(self) -> &'static str {
-        match self {
-            Self::Ultrafast => "ultrafast",
-            Self::Superfast => "superfast",
-            Self::Veryfast => "veryfast",
-            Self::Faster => "faster",
-            Self::Fast => "fast",
-            Self::Medium => "medium",
-            Self::Slow => "slow",
-            Self::Slower => "slower",
-            Self::Veryslow => "veryslow",
-        }
+        media::PRESETS[self as usize]
     }
 }
 
 /// Bits per second of the audio track: a number, or text such as `"160k"`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "Value")]
 pub(super) struct AudioBitrate(pub(super) u64);
 
 impl Default for AudioBitrate {
@@ -262,67 +363,119 @@ impl Default for AudioBitrate {
     }
 }
 
-impl<'de> Deserialize<'de> for AudioBitrate {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let bits = deserializer.deserialize_any(BitrateVisitor)?;
-        if (AUDIO_BITRATE_MIN..=AUDIO_BITRATE_MAX).contains(&bits) {
-            Ok(Self(bits))
-        } else {
-            Err(D::Error::custom(format!(
-                "{bits}: must be {AUDIO_BITRATE_MIN} to {AUDIO_BITRATE_MAX} bits per second"
-            )))
-        }
+impl TryFrom<Value> for AudioBitrate {
+    type Error = String;
+
+    fn try_from(value: Value) -> Result<Self, String> {
+        let (min, max) = (media::AUDIO_BITRATES.start(), media::AUDIO_BITRATES.end());
+        let bits = bits_of(&value).filter(|bits| media::AUDIO_BITRATES.contains(bits));
+        bits.map(Self).ok_or_else(|| {
+            format!("{value}: must be {min} to {max} bits per second, such as \"160k\"")
+        })
     }
 }
 
-struct BitrateVisitor;
-
-impl Visitor<'_> for BitrateVisitor {
-    type Value = u64;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("bits per second, such as 160000 or \"160k\"")
-    }
-
-    fn visit_u64<E: serde::de::Error>(self, bits: u64) -> Result<u64, E> {
-        Ok(bits)
-    }
-
-    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<u64, E> {
-        let (digits, unit) = match text.strip_suffix(['k', 'K']) {
-            Some(digits) => (digits, 1000),
-            None => (text, 1),
-        };
-        let number: Option<u64> = digits.parse().ok();
-        number
-            .and_then(|number| number.checked_mul(unit))
-            .ok_or_else(|| E::invalid_value(Unexpected::Str(text), &self))
-    }
-}
-
-/// Reads the payload of `job`, whose op is `ladder`.
+/// Reads the payload of `job`, whose op is `ladder`. The profile that it names says what it
+/// leaves out.
 ///
 /// # Errors
 /// A permanent [`Failure`] with cause [`Cause::Payload`] that names the field.
-///
-/// [`Cause::Payload`]: shiftboss_protocol::job::Cause::Payload
-pub(super) fn read(job: &Job) -> Result<Ladder, Failure> {
-    parse_payload(job)
+pub(super) fn read(job: &Job, settings: &Settings) -> Result<Ladder, Failure> {
+    #[derive(Deserialize)]
+    struct Named {
+        #[serde(default)]
+        profile: Option<String>,
+    }
+    let named: Named = parse_payload(job)?;
+    let ladder: Ladder = match named.profile {
+        None => parse_payload(job)?,
+        Some(name) => {
+            let mut fields = profile(&name, settings)?;
+            let own: Map<String, Value> = parse_payload(job)?;
+            fields.extend(own);
+            parse_payload(&Job { payload: Value::Object(fields).to_string(), ..job.clone() })?
+        }
+    };
+    let crf = ladder.crf.0;
+    if crf > X264_CRF_MAX && ladder.codecs.0.contains(&X264) {
+        let message = format!(
+            "payload field crf: {crf} is not possible with libx264, which is among codecs and goes \
+             to {X264_CRF_MAX}"
+        );
+        return Err(Failure::permanent(Cause::Payload, message));
+    }
+    Ok(ladder)
+}
+
+/// The worst quality of libx264.
+const X264_CRF_MAX: u32 = 51;
+
+/// What the configuration says about a profile.
+fn profile(name: &str, settings: &Settings) -> Result<Map<String, Value>, Failure> {
+    let refused = |message: String| Failure::permanent(Cause::Payload, message);
+    let text = settings.profiles.get(name).ok_or_else(|| {
+        let shown: String = name.chars().take(80).collect();
+        let known: Vec<&str> = settings.profiles.keys().map(String::as_str).collect();
+        let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+        refused(format!(
+            "payload field profile: the configuration has no profile {shown:?}, it has {known}"
+        ))
+    })?;
+    serde_json::from_str(text)
+        .map_err(|error| refused(format!("profile {name} cannot be read: {error}")))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use shiftboss_protocol::job::{Attempt, Cause, JobId};
+    use shiftboss_protocol::job::{Attempt, JobId};
 
     fn read_text(payload: &str) -> Result<Ladder, Failure> {
-        read(&Job {
+        let web = r#"{"crf":30,"format":"hls","renditions":["480p"],"audio_bitrate":"96k"}"#;
+        let profiles = [("tv", "{}"), ("web", web)];
+        let profiles = profiles.map(|(name, text)| (name.to_owned(), text.to_owned()));
+        let settings = Settings { profiles: profiles.into(), ..Settings::default() };
+        let job = Job {
             id: JobId(1),
             attempt: Attempt(1),
             job_type: "encode".into(),
             payload: payload.into(),
             checkpoint: None,
-        })
+        };
+        read(&job, &settings)
+    }
+
+    fn sides(ladder: &Ladder) -> Vec<u32> {
+        ladder.renditions.0.iter().map(|rendition| rendition.side).collect()
+    }
+
+    #[test]
+    fn a_job_lays_its_own_words_over_those_of_its_profile() {
+        let ladder =
+            read_text(r#"{"op":"ladder","input":"/a","output_dir":"/b","profile":"web","crf":25}"#)
+                .expect("there is such a profile");
+        assert_eq!((ladder.crf, ladder.format), (Crf(25), Format::Hls));
+        assert_eq!((sides(&ladder), ladder.audio_bitrate), (vec![480], AudioBitrate(96_000)));
+        assert_eq!(ladder.preset, Preset::Veryfast);
+        let message = refusal(r#","profile":"radio""#);
+        assert!(message.contains("\"radio\", it has tv, web"), "{message}");
+    }
+
+    #[test]
+    fn renditions_may_have_a_peak_of_their_own() {
+        let ladder = read_text(
+            r#"{"op":"ladder","input":"/a","output_dir":"/b","codecs":["h264_nvenc","libx264"],
+                "renditions":["720p",{"name":"480p","maxrate":"1.4M","bufsize":2000000}],
+                "frame_rate_max":30,"loudness":-16,"stop_when_larger":true}"#,
+        )
+        .expect("every field is within its bounds");
+        let [plain, bounded] = ladder.renditions.0[..] else { panic!("there are two") };
+        assert_eq!(plain, Rendition::of_side(720));
+        assert_eq!((bounded.rate_max, bounded.buffer), (Some(1_400_000), Some(2_000_000)));
+        assert_eq!(ladder.codecs.0.len(), 2);
+        assert_eq!(ladder.frame_rate_max, Some(FrameRate(30.0)));
+        assert_eq!(ladder.loudness, Some(Loudness(-16.0)));
+        assert!(ladder.stop_when_larger);
     }
 
     fn refusal(fields: &str) -> String {
@@ -336,7 +489,8 @@ mod tests {
     fn the_smallest_payload_gets_the_defaults() {
         let ladder = read_text(r#"{"op":"ladder","input":"/a","output_dir":"/b"}"#)
             .expect("the smallest payload is valid");
-        assert_eq!(ladder.renditions.0, [1080, 720, 480]);
+        assert_eq!(sides(&ladder), [1080, 720, 480]);
+        assert_eq!((&ladder.codecs.0[..], ladder.loudness), (&[X264][..], None));
         assert_eq!((ladder.crf, ladder.preset), (Crf(21), Preset::Veryfast));
         assert_eq!(ladder.audio_bitrate, AudioBitrate(160_000));
         assert_eq!(ladder.expect.duration_ms, None);
@@ -353,7 +507,7 @@ mod tests {
                 "chunk_seconds":0}"#,
         )
         .expect("every field is within its bounds");
-        assert_eq!(ladder.renditions.0, [2160, 144]);
+        assert_eq!(sides(&ladder), [2160, 144]);
         assert_eq!((ladder.crf, ladder.preset), (Crf(30), Preset::Slow));
         assert_eq!(ladder.audio_bitrate, AudioBitrate(96_000));
         assert_eq!((ladder.audio_layout, ladder.check), (AudioLayout::Keep, Check::Full));
@@ -369,7 +523,17 @@ mod tests {
             (r#","renditions":["+720p"]"#, "renditions[0]", "is no rendition"),
             (r#","renditions":[]"#, "renditions", "0 renditions"),
             (r#","renditions":["720p","720p"]"#, "renditions", "named twice"),
-            (r#","crf":0"#, "crf", "1 to 51"),
+            (r#","crf":0"#, "crf", "1 to 63"),
+            (r#","crf":52"#, "crf", "libx264"),
+            (r#","codecs":[]"#, "codecs", "no encoder"),
+            (r#","codecs":["x264"]"#, "codecs[0]", "libx264"),
+            (r#","codecs":["libx264","libx264"]"#, "codecs", "named twice"),
+            (r#","renditions":[{"name":"720p","bufsize":"1M"}]"#, "renditions[0]", "a maxrate"),
+            (r#","renditions":[{"maxrate":"1M"}]"#, "renditions[0]", "no name"),
+            (r#","renditions":[{"name":"720p","maxrate":"9k"}]"#, "renditions[0]", "50000"),
+            (r#","renditions":[{"name":"720p","rate":"9M"}]"#, "renditions[0]", "bufsize"),
+            (r#","frame_rate_max":0"#, "frame_rate_max", "1 to 240"),
+            (r#","loudness":0"#, "loudness", "-40 to -5"),
             (r#","format":"dash""#, "format", "hls"),
             (r#","segment_seconds":5"#, "segment_seconds", "even number from 2 to 30"),
             (r#","chunk_seconds":1"#, "chunk_seconds", "2 to 3600"),

@@ -1,6 +1,7 @@
 //! Runs FFmpeg to its end, and shows its progress blocks on the way.
 
 use super::classify::{self, Stderr};
+use super::codec::Encoder;
 use super::host::{Host, stopped};
 use super::progress::{Block, Parser};
 use super::tools;
@@ -9,6 +10,7 @@ use shiftboss_protocol::job::Failure;
 use std::ffi::OsString;
 use std::ops::AddAssign;
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 /// How long FFmpeg may take to close its files after `q`, before SIGTERM.
@@ -69,7 +71,7 @@ pub(super) fn ffmpeg(
     argv: Vec<OsString>,
     show: &mut (dyn FnMut(&Block) + Send),
 ) -> Result<Ran, Failure> {
-    run(host, (files, &[], None), argv, show)
+    run(host, (files, &[], None), (argv, None), show)
 }
 
 /// The same for a command that reads `more` files too.
@@ -82,7 +84,40 @@ pub(super) fn ffmpeg_on(
     argv: Vec<OsString>,
     show: &mut (dyn FnMut(&Block) + Send),
 ) -> Result<Ran, Failure> {
-    run(host, (files, more, None), argv, show)
+    run(host, (files, more, None), (argv, None), show)
+}
+
+/// The same for a command that encodes pictures: tells whether its encoder failed, and not the
+/// film.
+///
+/// # Errors
+/// As [`ffmpeg`].
+pub(super) fn encode(
+    host: &dyn Host,
+    files: Files<'_>,
+    command: (Vec<OsString>, Option<&Lost>),
+    show: &mut (dyn FnMut(&Block) + Send),
+) -> Result<Ran, Failure> {
+    run(host, (files, &[], None), command, show)
+}
+
+/// What hardware said when it refused to encode.
+#[derive(Debug, Default)]
+pub(super) struct Lost(Mutex<Option<String>>);
+
+impl Lost {
+    /// Where to tell it: only hardware can be lost.
+    pub(super) fn of(&self, encoder: Encoder) -> Option<&Self> {
+        encoder.is_hardware().then_some(self)
+    }
+
+    pub(super) fn words(&self) -> Option<String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set(&self, words: &str) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(words.to_owned());
+    }
 }
 
 /// The same for a command that names its outputs without their folder `within`, which it runs in.
@@ -95,13 +130,13 @@ pub(super) fn ffmpeg_within(
     (input, within): (&Path, &Path),
     argv: Vec<OsString>,
 ) -> Result<Ran, Failure> {
-    run(host, (Files::of(input, within), &[], Some(within)), argv, &mut |_| ())
+    run(host, (Files::of(input, within), &[], Some(within)), (argv, None), &mut |_| ())
 }
 
 fn run(
     host: &dyn Host,
     (files, more, within): (Files<'_>, &[&Path], Option<&Path>),
-    argv: Vec<OsString>,
+    (argv, lost): (Vec<OsString>, Option<&Lost>),
     show: &mut (dyn FnMut(&Block) + Send),
 ) -> Result<Ran, Failure> {
     let mut read = tools::beside(host.settings(), argv.first());
@@ -121,7 +156,12 @@ fn run(
     let mut watch = Watch { parser, last, stderr, show };
     let ended = host.run(&program, &mut watch)?;
     match classify::failure("ffmpeg", files.input, &ended, &watch.stderr) {
-        Some(failure) => Err(failure),
+        Some(failure) => {
+            if let (Some(lost), Some(words)) = (lost, watch.stderr.encoder_lost()) {
+                lost.set(words);
+            }
+            Err(failure)
+        }
         // It may have ended by itself in the moment in which it was told to stop.
         None => match host.stop_reason() {
             Some(reason) if !watch.last.is_last => Err(stopped(reason)),

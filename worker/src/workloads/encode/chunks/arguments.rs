@@ -7,6 +7,8 @@ use super::super::arguments::{
     INPUT_GUARD, beside, command, filter_graph, filter_threads, no_more_streams, threads, video,
     words,
 };
+use super::super::codec::arguments as codec;
+use super::super::loudness::Measured;
 use super::super::plan::Plan;
 use super::cut::{Chunk, Cuts};
 use ffmpeg_sidecar::command::FfmpegCommand;
@@ -24,6 +26,7 @@ pub(crate) fn chunk(
     outputs: &[PathBuf],
 ) -> Vec<OsString> {
     let mut command = command(ffmpeg);
+    codec::device(&mut command, plan.encoder, plan.device.as_deref());
     command.arg("-copyts");
     if let Some(seek_us) = chunk.seek_us {
         // Not accurate: what is decoded before the chunk is dropped below, by time.
@@ -47,13 +50,13 @@ pub(crate) fn chunk(
 pub(crate) fn sound(
     ffmpeg: &Path,
     input: &Path,
-    (plan, cuts): (&Plan, &Cuts),
+    (plan, measured, cuts): (&Plan, &[Option<Measured>], &Cuts),
     output: &Path,
 ) -> Vec<OsString> {
     let mut command = command(ffmpeg);
     command.arg("-copyts");
     film(&mut command, input, cuts);
-    beside(&mut command, plan);
+    beside(&mut command, plan, measured);
     no_more_streams(&mut command);
     command.args(EXACT_START).format("mp4").output(output);
     words(command)

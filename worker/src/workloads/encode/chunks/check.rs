@@ -98,7 +98,7 @@ mod tests {
             to_us: None,
         };
         let chunks = vec![chunk(0, &[0, 50]), chunk(100, &[0, 50])];
-        Cuts { origin_us: 0, times_us, rate, chunks }
+        Cuts { origin_us: 0, before_us: times_us.clone(), times_us, rate, chunks }
     }
 
     fn found(cuts: &Cuts, change: impl Fn(&mut Vec<i64>, &mut Vec<i64>)) -> Pictures {

@@ -5,7 +5,7 @@
 //! whose pictures cannot be told apart by their times is encoded in one go.
 
 use super::super::film::probe::Film;
-use super::super::plan::{KEYFRAME_SECONDS, Plan};
+use super::super::plan::{KEYFRAME_SECONDS, Plan, Thin};
 
 /// Films of which each shown packet becomes one picture, and which decode the same from any
 /// keyframe on.
@@ -37,6 +37,9 @@ pub(crate) struct Cuts {
     /// Frames per second of a regular film: its times fall on this clock.
     pub(crate) rate: Option<f64>,
     pub(crate) chunks: Vec<Chunk>,
+    /// When the picture of the film is shown that precedes the next one of `times_us`: another
+    /// one where only some are kept.
+    pub(crate) before_us: Vec<i64>,
 }
 
 /// Pictures that are encoded by one run of FFmpeg.
@@ -79,9 +82,16 @@ pub(crate) fn cut(film: &Film, plan: &Plan, seconds: u32) -> Result<Cuts, String
     refuse(film, plan)?;
     let pictures = &film.scan.pictures;
     let origin_us = origin_us(film, plan);
-    let times_us: Vec<i64> = pictures.times_us.iter().map(|time| time - origin_us).collect();
+    let kept = match plan.thin {
+        Some(Thin::Every(count)) => usize::try_from(count).unwrap_or(1).max(1),
+        Some(Thin::Resample(_)) | None => 1,
+    };
+    let times = pictures.times_us.iter().step_by(kept);
+    let times_us: Vec<i64> = times.map(|time| time - origin_us).collect();
+    let before = pictures.times_us.iter().skip(kept - 1).step_by(kept);
+    let before_us: Vec<i64> = before.map(|time| time - origin_us).collect();
     let rate = film.facts.video.rate.filter(|_| !plan.irregular);
-    let mut cuts = Cuts { origin_us, times_us, rate, chunks: Vec::new() };
+    let mut cuts = Cuts { origin_us, times_us, rate, chunks: Vec::new(), before_us };
     let ticks = ticks(&cuts)?;
     let keyframes = keyframes(&ticks, rate);
     let film_seconds = cuts.span_us() / 1_000_000 + 1;
@@ -104,6 +114,14 @@ pub(crate) fn cut(film: &Film, plan: &Plan, seconds: u32) -> Result<Cuts, String
 }
 
 fn refuse(film: &Film, plan: &Plan) -> Result<(), String> {
+    if matches!(plan.thin, Some(Thin::Resample(_))) {
+        return Err("its pictures get new times".to_owned());
+    }
+    let per_cell = plan.rate.unwrap_or(0.0) * f64::from(KEYFRAME_SECONDS);
+    if plan.encoder.counts_keyframes() && (plan.irregular || (per_cell % 1.0).abs() > 1e-6) {
+        let encoder = plan.encoder.name();
+        return Err(format!("{encoder} cannot set keyframes at the times of this film"));
+    }
     let pictures = &film.scan.pictures;
     let codec = film.facts.video.codec.as_str();
     if !CODECS.contains(&codec) {
@@ -206,7 +224,7 @@ fn starts(cuts: &Cuts, keyframes: &[Keyframe], cells: i64) -> Vec<usize> {
     let mut starts = vec![0];
     let mut group = 0;
     for Keyframe { picture, cell } in keyframes.iter().skip(1) {
-        let gap_us = cuts.times_us[*picture] - cuts.times_us[picture - 1];
+        let gap_us = cuts.times_us[*picture] - cuts.before_us[picture - 1];
         if cell / cells > group && gap_us >= GAP_MIN_US {
             group = cell / cells;
             starts.push(*picture);
@@ -224,7 +242,7 @@ fn starts(cuts: &Cuts, keyframes: &[Keyframe], cells: i64) -> Vec<usize> {
 
 /// Makes the chunks that begin there; gives how much film is decoded twice, microseconds.
 fn chunks(cuts: &mut Cuts, starts: &[usize], keyframes: &[Keyframe], film: &Film) -> i64 {
-    let between = |at: usize| (cuts.times_us[at - 1] + cuts.times_us[at]) / 2;
+    let between = |at: usize| (cuts.before_us[at - 1] + cuts.times_us[at]) / 2;
     let mut twice_us = 0;
     let mut chunks = Vec::new();
     for (at, first) in starts.iter().enumerate() {
@@ -263,6 +281,8 @@ fn seek(film: &Film, time_us: i64) -> (Option<i64>, i64) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::super::codec::X264;
+    use super::super::super::codec::trial::Chosen;
     use super::super::super::film::facts::Facts;
     use super::super::super::film::scan::Scan;
     use super::super::super::plan;
@@ -293,7 +313,8 @@ mod tests {
     fn cut_film(film: &Film, seconds: u32) -> Result<Cuts, String> {
         let payload = r#"{"op":"ladder","input":"/a","output_dir":"/b"}"#;
         let payload = serde_json::from_str(payload).expect("the payload is valid");
-        let plan = plan::plan(&film.facts, &payload).expect("the film can be planned");
+        let chosen = Chosen { encoder: X264, device: None };
+        let plan = plan::plan(&film.facts, &payload, &chosen).expect("the film can be planned");
         cut(film, &plan, seconds)
     }
 

@@ -177,7 +177,9 @@ impl Parts<'_> {
             let folder = self.shelf.begin(SOUND)?;
             let (ffmpeg, input) = (&self.work.tools.ffmpeg, self.work.input);
             let output = folder.join(SOUND_FILE);
-            let argv = arguments::sound(ffmpeg, input, (self.work.plan, self.cuts), &output);
+            let measured = self.work.loudness(Some(self.share.now()))?;
+            let sound = (self.work.plan, measured.as_slice(), self.cuts);
+            let argv = arguments::sound(ffmpeg, input, sound, &output);
             let share = &mut self.share;
             let files = Files::of(input, &folder);
             let Ran { last, stderr, used } = run::ffmpeg(host, files, argv, &mut |block| {
@@ -240,7 +242,21 @@ impl Parts<'_> {
         }
         let record = self.shelf.put(&part, &self.names, record)?;
         self.finished(at, record);
+        self.is_worth_it()?;
         Ok(Ok(()))
+    }
+
+    /// What is finished of each rung promises no more bytes than the film has.
+    fn is_worth_it(&self) -> Result<(), Failure> {
+        let chunks = || self.records.iter().zip(&self.cuts.chunks);
+        let frames = chunks().filter(|(record, _)| record.is_some()).map(|(_, chunk)| chunk.frames);
+        let count = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
+        let part = (count(frames.sum()), count(self.cuts.times_us.len()));
+        for (rung, file) in self.work.plan.rungs.iter().zip(&self.names) {
+            let bytes = self.records.iter().flatten().map(|record| record.bytes_of(file)).sum();
+            self.work.is_worth_it(&rung.name, bytes, part)?;
+        }
+        Ok(())
     }
 
     fn encode(
@@ -255,7 +271,8 @@ impl Parts<'_> {
         let count = self.records.len();
         let (mut share, parts) = (self.share.clone(), &*self);
         let files = Files::of(work.input, folder_of(&outputs[0]));
-        let ended = run::ffmpeg(work.host, files, argv, &mut |block| {
+        let lost = work.lost.of(work.plan.encoder);
+        let ended = run::encode(work.host, files, (argv, lost), &mut |block| {
             let frame = usize::try_from(block.frame.unwrap_or(0)).unwrap_or(0);
             let done =
                 (parts.film_us(chunk, frame), run::bytes_of(outputs.iter().map(PathBuf::as_path)));
@@ -264,7 +281,11 @@ impl Parts<'_> {
         });
         self.share = share;
         let Ran { last, stderr, used } = match ended {
-            Err(failure) if chunk.seek_us.is_some() && is_about_reading(&failure) => {
+            Err(failure)
+                if chunk.seek_us.is_some()
+                    && is_about_reading(&failure)
+                    && work.lost.words().is_none() =>
+            {
                 return Ok(Err(failure.message));
             }
             other => other?,

@@ -9,4 +9,4 @@ pub(super) mod check;
 pub(super) mod cut;
 pub(super) mod make;
 mod share;
-mod shelf;
+pub(super) mod shelf;

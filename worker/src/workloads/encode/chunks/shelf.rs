@@ -5,6 +5,7 @@
 //! the record names the plan, and the plan the very film, so there is no list that could
 //! contradict the disk, and a worker whose supervisor is away can go on.
 
+use super::super::codec::Encoder;
 use super::super::output::names::path_text;
 use super::super::output::publish::io_failure;
 use super::super::plan::Plan;
@@ -61,6 +62,13 @@ impl FilmFile {
     }
 }
 
+/// The encoder of the plan that filled this folder, if one did.
+pub(crate) fn encoder_of(folder: &Path) -> Option<Encoder> {
+    let text = read_text(&folder.join(PLAN)).ok()?;
+    let stored: serde_json::Value = serde_json::from_str(&text).ok()?;
+    Encoder::named(stored.get(1)?.get("plan")?.get("encoder")?.as_str()?)
+}
+
 /// What is known about a finished part.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Record {
@@ -88,6 +96,12 @@ impl Record {
     /// Of a run that reported so many errors, and the first of them.
     pub(crate) fn new((errors, first): (u64, Option<&str>)) -> Self {
         Self { errors, first_error: first.map(str::to_owned), ..Self::default() }
+    }
+
+    /// What one of its files has.
+    pub(crate) fn bytes_of(&self, name: &str) -> u64 {
+        let found = self.files.iter().find(|file| file.name == name);
+        found.map_or(0, |file| file.bytes)
     }
 
     pub(crate) fn bytes(&self) -> u64 {

@@ -27,7 +27,7 @@ const READ_RATE_MIN: u64 = 2 << 20;
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(500);
 
 /// A film, opened and read to its end.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Film {
     pub(crate) facts: Facts,
     pub(crate) scan: Scan,

@@ -61,8 +61,8 @@ pub(crate) struct Wish {
     pub(crate) bitrate: u64,
     /// Surround sound stays what it is instead of becoming stereo.
     pub(crate) keeps_surround: bool,
-    /// Outputs hold one audio track, and no subtitles.
-    pub(crate) only_one: bool,
+    /// The container holds subtitles that are text.
+    pub(crate) holds_text: bool,
 }
 
 /// What outputs hold beside their pictures.
@@ -79,14 +79,8 @@ pub(crate) struct Tracks {
 /// Decides which tracks are taken over.
 pub(crate) fn tracks(facts: &Facts, wish: Wish) -> Tracks {
     let mut tracks = Tracks::default();
-    let audio = || facts.streams.iter().filter(|beside| beside.kind == Kind::Audio);
-    let chosen = audio().find(|beside| beside.default && refusal(beside).is_none());
-    let chosen = chosen.or_else(|| audio().find(|beside| refusal(beside).is_none()));
     for beside in &facts.streams {
         match beside.kind {
-            Kind::Audio if wish.only_one && chosen.is_some_and(|one| one != beside) => {
-                tracks.drop(beside, "audio", "outputs of this format hold one track");
-            }
             Kind::Audio => tracks.take_audio(beside, wish),
             Kind::Subtitle => tracks.take_subtitle(beside, wish),
             Kind::Cover => tracks.drop(beside, "cover", "it is a still picture"),
@@ -128,7 +122,7 @@ impl Tracks {
             self.drop(beside, "subtitle", "it is pictures, outputs hold text");
         } else if !TEXTS.contains(&codec) {
             self.drop(beside, "subtitle", "it is no text that can be read here");
-        } else if wish.only_one {
+        } else if !wish.holds_text {
             self.drop(beside, "subtitle", "outputs of this format hold none");
         } else if self.subtitles.len() == TRACKS_MAX {
             self.drop(beside, "subtitle", "there are more than 16");
@@ -169,7 +163,7 @@ fn name(beside: &Beside, what: &str) -> String {
 mod tests {
     use super::*;
 
-    const WISH: Wish = Wish { bitrate: 160_000, keeps_surround: false, only_one: false };
+    const WISH: Wish = Wish { bitrate: 160_000, keeps_surround: false, holds_text: true };
 
     fn of(streams: &[(Kind, &str, u32)], wish: Wish) -> Tracks {
         let mut facts = Facts::for_test();
@@ -233,20 +227,7 @@ mod tests {
                 "data 5 (bin_data) dropped: outputs hold none",
             ]
         );
-        let without = of(&streams, Wish { only_one: true, ..WISH });
+        let without = of(&streams, Wish { holds_text: false, ..WISH });
         assert_eq!(without.subtitles, Vec::<u32>::new());
-    }
-
-    #[test]
-    fn where_one_audio_track_fits_it_is_the_default_one() {
-        let mut facts = Facts::for_test();
-        facts.streams = (1..4).map(|at| Beside::for_test(at, Kind::Audio, "aac")).collect();
-        let wish = Wish { only_one: true, ..WISH };
-        assert_eq!(tracks(&facts, wish).audio[0].stream, 1);
-        facts.streams[1].default = true;
-        let one = tracks(&facts, wish);
-        assert_eq!((one.audio.len(), one.audio[0].stream, one.notes.len()), (1, 2, 2));
-        facts.streams[1].packets = Some(0);
-        assert_eq!(tracks(&facts, wish).audio[0].stream, 1);
     }
 }

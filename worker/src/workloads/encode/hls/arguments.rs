@@ -14,7 +14,7 @@ const EARLY_SECONDS: f64 = 0.000_1;
 pub(super) struct Packing<'a> {
     /// An MP4 file of ours.
     pub(super) source: &'a Path,
-    /// Its only stream of this kind is taken: `v` or `a`.
+    /// The stream that is taken, such as `a:0`.
     pub(super) stream: &'a str,
     /// The first packet's time is above 0.
     pub(super) is_late: bool,
@@ -35,7 +35,7 @@ pub(super) fn pack(ffmpeg: &Path, packing: Packing<'_>) -> Vec<OsString> {
     let mut command = command(ffmpeg);
     command.arg("-copyts").args(["-protocol_whitelist", "file", "-format_whitelist", "mov"]);
     command.input(source.as_os_str());
-    command.map(format!("0:{stream}:0")).args(["-c", "copy"]);
+    command.map(format!("0:{stream}")).args(["-c", "copy"]);
     command.args(["-map_metadata", "-1", "-map_chapters", "-1"]);
     command.args(["-avoid_negative_ts", "disabled"]).format("hls");
     command.args(["-hls_time", &format!("{}", f64::from(seconds) - EARLY_SECONDS)]);

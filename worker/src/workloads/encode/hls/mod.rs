@@ -32,7 +32,6 @@ use std::path::{Path, PathBuf};
 
 /// The playlist that players open.
 const MASTER: &str = "master.m3u8";
-const SOUND: &str = "audio";
 /// A playlist has 40 bytes for each segment, an init segment a kilobyte.
 const TEXT_BYTES_MAX: u64 = 16 << 20;
 /// A packet of the AAC encoder, and a microsecond of rounding.
@@ -46,20 +45,22 @@ pub(super) struct Packed {
     pub(super) parcel: Parcel,
     /// In the order of the rungs.
     pub(super) rungs: Vec<Listed>,
-    pub(super) sound: Option<Listed>,
+    /// In the order of the audio tracks.
+    pub(super) sounds: Vec<Listed>,
 }
 
 impl Packed {
     /// What the job's result says about the folder, which is to lie at `folder`.
     pub(super) fn result(&self, folder: &Path) -> Value {
         let path = |name: &str| path_text(&folder.join(name));
-        let audio = self.sound.as_ref().map(|sound| {
+        let sound = |sound: &Listed| {
             json!({
                 "path": path(&sound.playlist),
                 "bytes": sound.bytes,
                 "segments": sound.segments,
             })
-        });
+        };
+        let audio: Vec<Value> = self.sounds.iter().map(sound).collect();
         json!({
             "master": path(MASTER),
             "segments": self.rungs.first().map(|rung| rung.segments),
@@ -87,6 +88,11 @@ impl Listed {
     }
 }
 
+/// `audio` for the first track, `audio-2` for the next.
+fn sound_name(track: usize) -> String {
+    if track == 0 { "audio".to_owned() } else { format!("audio-{}", track + 1) }
+}
+
 fn playlist_name(rendition: &str) -> String {
     format!("{rendition}.m3u8")
 }
@@ -103,10 +109,12 @@ pub(super) fn pack(
     (name, seconds): (&str, u32),
 ) -> Result<Packed, Failure> {
     let packer = Packer { work, parcel: staging.parcel(name)?, seconds };
-    let sound = match staged.first().filter(|_| !work.plan.audio.is_empty()) {
-        Some(source) => Some(packer.sound(source)?),
-        None => None,
-    };
+    let mut sounds = Vec::new();
+    if let Some(source) = staged.first() {
+        for at in 0..work.plan.audio.len() {
+            sounds.push(packer.sound(source, at)?);
+        }
+    }
     let mut rungs = Vec::new();
     for (at, (source, made)) in staged.iter().zip(made).enumerate() {
         go_on(work.host)?;
@@ -118,12 +126,12 @@ pub(super) fn pack(
             Failure::retryable(Cause::Error, message)
         })?;
     }
-    packer.compare(&rungs, sound.as_ref())?;
-    packer.parcel.write(MASTER, &packer.master(&rungs, made, sound.as_ref()))?;
-    packer.read_back(made, &rungs, sound.as_ref())?;
+    packer.compare(&rungs, &sounds)?;
+    packer.parcel.write(MASTER, &packer.master(&rungs, made, &sounds))?;
+    packer.read_back(made, &rungs, &sounds)?;
     Ok(Packed {
         rungs: rungs.iter().map(Listed::of).collect(),
-        sound: sound.as_ref().map(Listed::of),
+        sounds: sounds.iter().map(Listed::of).collect(),
         parcel: packer.parcel,
     })
 }
@@ -142,7 +150,7 @@ impl Packer<'_> {
     fn rung(&self, source: &Path, made: &Made) -> Result<Rendition, Failure> {
         let wanted = &made.pictures.times_us;
         let is_late = wanted.first().is_some_and(|first| *first > 0);
-        let rendition = self.rendition(source, ("v", is_late, &made.name))?;
+        let rendition = self.rendition(source, ("v:0", is_late, &made.name))?;
         if !rendition.media.is_independent {
             return Err(wrong(&made.name, "its segments are not said to be independent"));
         }
@@ -150,19 +158,20 @@ impl Packer<'_> {
         Ok(rendition)
     }
 
-    fn sound(&self, source: &Path) -> Result<Rendition, Failure> {
-        let host = self.work.host;
+    fn sound(&self, source: &Path, track: usize) -> Result<Rendition, Failure> {
+        let (host, name) = (self.work.host, sound_name(track));
         let bytes = run::bytes_of([source]);
         let doing = ("packing the audio", Some(NEARLY));
-        // In our own files the pictures are stream 0.
-        let scan = Scan::with_clock(1, None);
+        // In our own files the pictures are stream 0, and the audio tracks follow.
+        let stream = u32::try_from(track + 1).unwrap_or(u32::MAX);
+        let scan = Scan::with_clock(stream, None);
         let mut scan = probe::scan(host, self.work.tools, source, bytes, (doing, scan))?;
         scan.pictures.sort();
         let wanted = scan.pictures.times_us;
         // A packet before the first that is heard only sets the decoder going.
         let is_late = wanted.first().is_some_and(|first| *first > SOUND_PACKET_US);
-        let rendition = self.rendition(source, ("a", is_late, SOUND))?;
-        rendition.holds(&wanted, 1).map_err(|what| wrong(SOUND, &what))?;
+        let rendition = self.rendition(source, (&format!("a:{track}"), is_late, &name))?;
+        rendition.holds(&wanted, 1).map_err(|what| wrong(&name, &what))?;
         Ok(rendition)
     }
 
@@ -224,14 +233,14 @@ impl Packer<'_> {
     }
 
     /// Renditions fit each other, and nothing else lies in the folder.
-    fn compare(&self, rungs: &[Rendition], sound: Option<&Rendition>) -> Result<(), Failure> {
+    fn compare(&self, rungs: &[Rendition], sounds: &[Rendition]) -> Result<(), Failure> {
         if let Some((first, others)) = rungs.split_first() {
             for other in others {
                 other.is_aligned(first).map_err(|what| wrong(&other.name, &what))?;
             }
         }
         let mut wanted: Vec<String> = Vec::new();
-        for rendition in rungs.iter().chain(sound) {
+        for rendition in rungs.iter().chain(sounds) {
             wanted.extend([playlist_name(&rendition.name), rendition.media.init.clone()]);
             wanted.extend(rendition.media.segments.iter().map(|listed| listed.name.clone()));
         }
@@ -244,8 +253,8 @@ impl Packer<'_> {
         }
     }
 
-    fn master(&self, rungs: &[Rendition], made: &[Made], sound: Option<&Rendition>) -> String {
-        let plan = self.work.plan;
+    fn master(&self, rungs: &[Rendition], made: &[Made], sounds: &[Rendition]) -> String {
+        let facts = &self.work.film.facts;
         let variants = rungs.iter().zip(made).map(|(rendition, made)| Variant {
             playlist: playlist_name(&rendition.name),
             width: made.width,
@@ -254,13 +263,20 @@ impl Packer<'_> {
             codec: rendition.init.codec.clone(),
             bits: rendition.bits(),
         });
-        let sound = sound.map(|rendition| playlist::Sound {
-            playlist: playlist_name(&rendition.name),
-            channels: plan.audio.first().map_or(2, |audio| audio.channels),
-            codec: rendition.init.codec.clone(),
-            bits: rendition.bits(),
+        let of = |stream: u32| facts.streams.iter().find(|beside| beside.stream == stream);
+        let sounds = sounds.iter().zip(&self.work.plan.audio).map(|(rendition, audio)| {
+            let beside = of(audio.stream);
+            playlist::Sound {
+                playlist: playlist_name(&rendition.name),
+                name: rendition.name.clone(),
+                language: beside.and_then(|beside| beside.language.clone()),
+                is_default: beside.is_some_and(|beside| beside.default),
+                channels: audio.channels,
+                codec: rendition.init.codec.clone(),
+                bits: rendition.bits(),
+            }
         });
-        playlist::master(&variants.collect::<Vec<_>>(), sound.as_ref())
+        playlist::master(&variants.collect::<Vec<_>>(), &sounds.collect::<Vec<_>>())
     }
 
     /// Pictures per second of an output.
@@ -269,7 +285,7 @@ impl Packer<'_> {
         let span = times.last().zip(times.first()).map_or(0, |(last, first)| last - first);
         #[expect(clippy::cast_precision_loss, reason = "times are below 2^52 microseconds")]
         let average = times.len().saturating_sub(1) as f64 * 1e6 / span.max(1) as f64;
-        self.work.film.facts.video.rate.filter(|_| !self.work.plan.irregular).unwrap_or(average)
+        self.work.plan.rate.filter(|_| !self.work.plan.irregular).unwrap_or(average)
     }
 
     /// A player that opens the master playlist finds every rendition, whole.
@@ -277,7 +293,7 @@ impl Packer<'_> {
         &self,
         made: &[Made],
         rungs: &[Rendition],
-        sound: Option<&Rendition>,
+        sounds: &[Rendition],
     ) -> Result<(), Failure> {
         let master = self.parcel.path().join(MASTER);
         let arguments =
@@ -296,7 +312,7 @@ impl Packer<'_> {
                 nb_read_packets: samples(rendition),
             });
         }
-        wanted.extend(sound.map(|sound| Stream {
+        wanted.extend(sounds.iter().map(|sound| Stream {
             codec_type: "audio".to_owned(),
             nb_read_packets: samples(sound),
             ..Stream::default()

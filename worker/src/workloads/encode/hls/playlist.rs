@@ -1,8 +1,6 @@
 //! The playlists of HLS (RFC 8216): reads a media playlist as FFmpeg writes it, writes the master
 //! playlist. Pure.
 
-use std::fmt::Write as _;
-
 /// Lines of a media playlist that say nothing that must be checked.
 const KNOWN: &[&str] = &["#EXTM3U", "#EXT-X-VERSION:", "#EXT-X-MEDIA-SEQUENCE:0"];
 
@@ -106,10 +104,14 @@ pub(crate) struct Variant {
     pub(crate) bits: Bits,
 }
 
-/// The sound of all rungs.
+/// A sound that every rung can be heard with.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Sound {
     pub(crate) playlist: String,
+    pub(crate) name: String,
+    /// As the film has it.
+    pub(crate) language: Option<String>,
+    pub(crate) is_default: bool,
     pub(crate) channels: u32,
     pub(crate) codec: String,
     pub(crate) bits: Bits,
@@ -147,33 +149,48 @@ impl Bits {
 }
 
 /// The master playlist: every rung, best first, as the first one is what many players begin
-/// with; `sound` is a rendition of its own.
-pub(crate) fn master(variants: &[Variant], sound: Option<&Sound>) -> String {
+/// with; `sounds` are renditions of their own.
+pub(crate) fn master(variants: &[Variant], sounds: &[Sound]) -> String {
     let mut text = "#EXTM3U\n#EXT-X-VERSION:7\n#EXT-X-INDEPENDENT-SEGMENTS\n".to_owned();
-    if let Some(Sound { playlist, channels, .. }) = sound {
-        let written = writeln!(
-            text,
-            "#EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID=\"audio\",NAME=\"audio\",DEFAULT=YES,\
-             AUTOSELECT=YES,CHANNELS=\"{channels}\",URI=\"{playlist}\""
-        );
-        written.expect("writing to a String cannot fail");
+    // One is the default, and only one.
+    let default = sounds.iter().position(|sound| sound.is_default).unwrap_or(0);
+    for (at, Sound { playlist, name, language, channels, .. }) in sounds.iter().enumerate() {
+        let is_default = if at == default { "YES" } else { "NO" };
+        let language = language.as_deref().filter(|language| is_language(language));
+        let language = language.map_or(String::new(), |tag| format!(",LANGUAGE=\"{tag}\""));
+        text.push_str(&format!(
+            "#EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID=\"audio\",NAME=\"{name}\"{language},\
+             DEFAULT={is_default},AUTOSELECT=YES,CHANNELS=\"{channels}\",URI=\"{playlist}\"\n"
+        ));
     }
+    let mut names: Vec<&str> = sounds.iter().map(|sound| sound.codec.as_str()).collect();
+    names.sort_unstable();
+    names.dedup();
+    let group = if sounds.is_empty() { "" } else { ",AUDIO=\"audio\"" };
+    // A player hears one of them at a time: the largest counts.
+    let most = |bits: fn(&Bits) -> u64| sounds.iter().map(|sound| bits(&sound.bits)).max();
+    let peak_of_sound = most(|bits| bits.peak).unwrap_or(0);
+    let average_of_sound = most(|bits| bits.average).unwrap_or(0);
     let mut sorted: Vec<&Variant> = variants.iter().collect();
     sorted.sort_by_key(|variant| std::cmp::Reverse(variant.bits.peak));
     for Variant { playlist, width, height, rate, codec, bits } in sorted {
-        let more = sound.map_or(Bits::default(), |sound| sound.bits);
-        let (peak, average) = (bits.peak + more.peak, bits.average + more.average);
-        let codecs = sound.map_or(codec.clone(), |sound| format!("{codec},{}", sound.codec));
-        let group = if sound.is_some() { ",AUDIO=\"audio\"" } else { "" };
-        let written = writeln!(
-            text,
+        let (peak, average) = (bits.peak + peak_of_sound, bits.average + average_of_sound);
+        let codecs = std::iter::once(codec.as_str()).chain(names.iter().copied());
+        let codecs: Vec<&str> = codecs.collect();
+        text.push_str(&format!(
             "#EXT-X-STREAM-INF:BANDWIDTH={peak},AVERAGE-BANDWIDTH={average},\
-             RESOLUTION={width}x{height},FRAME-RATE={rate:.3},CODECS=\"{codecs}\"{group}\n\
-             {playlist}"
-        );
-        written.expect("writing to a String cannot fail");
+             RESOLUTION={width}x{height},FRAME-RATE={rate:.3},CODECS=\"{}\"{group}\n\
+             {playlist}\n",
+            codecs.join(",")
+        ));
     }
     text
+}
+
+/// A film may claim any text as its language; a playlist takes a tag of RFC 5646.
+fn is_language(text: &str) -> bool {
+    (2..=35).contains(&text.len())
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
 }
 
 #[cfg(test)]
@@ -236,24 +253,30 @@ mod tests {
             codec: "avc1.64001f".to_owned(),
             bits: Bits { peak, average: peak / 2 },
         };
-        let sound = Sound {
-            playlist: "audio.m3u8".to_owned(),
+        let sound = |name: &str, language: &str, is_default, peak| Sound {
+            playlist: format!("{name}.m3u8"),
+            name: name.to_owned(),
+            language: Some(language.to_owned()),
+            is_default,
             channels: 2,
             codec: "mp4a.40.2".to_owned(),
-            bits: Bits { peak: 200, average: 100 },
+            bits: Bits { peak, average: 100 },
         };
+        let sounds = [sound("audio", "a\"b", false, 150), sound("audio-2", "deu", true, 200)];
         let rungs = [variant(360, 1_000), variant(720, 4_000)];
         assert_eq!(
-            master(&rungs, Some(&sound)),
+            master(&rungs, &sounds),
             "#EXTM3U\n#EXT-X-VERSION:7\n#EXT-X-INDEPENDENT-SEGMENTS\n\
-             #EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID=\"audio\",NAME=\"audio\",DEFAULT=YES,\
+             #EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID=\"audio\",NAME=\"audio\",DEFAULT=NO,\
              AUTOSELECT=YES,CHANNELS=\"2\",URI=\"audio.m3u8\"\n\
+             #EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID=\"audio\",NAME=\"audio-2\",LANGUAGE=\"deu\",\
+             DEFAULT=YES,AUTOSELECT=YES,CHANNELS=\"2\",URI=\"audio-2.m3u8\"\n\
              #EXT-X-STREAM-INF:BANDWIDTH=4200,AVERAGE-BANDWIDTH=2100,RESOLUTION=1280x720,\
              FRAME-RATE=29.970,CODECS=\"avc1.64001f,mp4a.40.2\",AUDIO=\"audio\"\n720p.m3u8\n\
              #EXT-X-STREAM-INF:BANDWIDTH=1200,AVERAGE-BANDWIDTH=600,RESOLUTION=640x360,\
              FRAME-RATE=29.970,CODECS=\"avc1.64001f,mp4a.40.2\",AUDIO=\"audio\"\n360p.m3u8\n"
         );
-        let silent = master(&rungs[..1], None);
+        let silent = master(&rungs[..1], &[]);
         assert!(!silent.contains("AUDIO") && silent.contains("CODECS=\"avc1.64001f\"\n360p"));
     }
 }

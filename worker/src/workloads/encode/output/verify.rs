@@ -2,7 +2,7 @@
 //! are counted, then all are compared with each other, with FFmpeg's own numbers and with the
 //! film. [`judge`] is pure.
 
-use super::super::film::facts::{Answer, milliseconds, ratio};
+use super::super::film::facts::{Answer, Stream, milliseconds, ratio};
 use super::super::film::pictures::Pictures;
 use super::super::film::probe::{self, Film};
 use super::super::film::scan::{Scan, Track};
@@ -103,7 +103,7 @@ pub(crate) fn open(
     let video = &answer.streams[0];
     let is_square = ratio(video.sample_aspect_ratio.as_deref()).is_none_or(|aspect| aspect == 1.0);
     let found = (facts.video.codec.as_str(), facts.video.width, facts.video.height);
-    if found != ("h264", rung.width, rung.height)
+    if found != (plan.encoder.codec.name(), rung.width, rung.height)
         || facts.video.pixel_format.as_deref() != Some("yuv420p")
         || !is_square
     {
@@ -122,13 +122,7 @@ pub(crate) fn open(
     if let Some(words) = &scan.cut {
         return Err(wrong(format!("it is cut: {words}")));
     }
-    let mut sounds = Vec::new();
-    for stream in answer.streams.iter().filter(|stream| stream.codec_type == "audio") {
-        let Some(track) = scan.tracks.get(&stream.index) else {
-            return Err(wrong(format!("its audio track {} holds no packet", stream.index)));
-        };
-        sounds.push(track.clone());
-    }
+    let sounds = sounds(&answer, &scan).map_err(wrong)?;
     let end_us = scan.end_us();
     let declared_us = duration_ms.and_then(|ms| i64::try_from(ms * 1000).ok());
     if declared_us.is_none_or(|us| (us - end_us).abs() > tolerance_us(end_us)) {
@@ -148,6 +142,16 @@ pub(crate) fn open(
         video: scan.tracks.get(&facts.video.stream).cloned().unwrap_or_default(),
         pictures: scan.pictures,
     })
+}
+
+/// The packets of every audio track.
+fn sounds(answer: &Answer, scan: &Scan) -> Result<Vec<Track>, String> {
+    let audio = answer.streams.iter().filter(|stream| stream.codec_type == "audio");
+    let track = |stream: &Stream| {
+        let track = scan.tracks.get(&stream.index).cloned();
+        track.ok_or_else(|| format!("its audio track {} holds no packet", stream.index))
+    };
+    audio.map(track).collect()
 }
 
 /// Compares what an output holds beside its pictures with the plan.
@@ -275,6 +279,8 @@ fn have_same_keyframes(one: &Track, other: &Track) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::super::super::codec::X264;
+    use super::super::super::codec::trial::Chosen;
     use super::super::super::film::facts::Facts;
     use super::super::super::plan;
     use super::*;
@@ -307,7 +313,8 @@ mod tests {
     fn verdict(made: &[Made], film: &Film, last: &Block) -> Result<Vec<String>, Failure> {
         let payload = r#"{"op":"ladder","input":"/a","output_dir":"/b"}"#;
         let payload = serde_json::from_str(payload).expect("the payload is valid");
-        let plan = plan::plan(&film.facts, &payload).expect("the film can be planned");
+        let chosen = Chosen { encoder: X264, device: None };
+        let plan = plan::plan(&film.facts, &payload, &chosen).expect("the film can be planned");
         judge(made, (film, &plan), last)
     }
 

@@ -1,5 +1,7 @@
 //! The check of outputs: what is damaged is found, and what is good is not thrown away.
 
+use super::super::codec::X264;
+use super::super::codec::trial::Chosen;
 use super::super::film::probe;
 use super::super::output::{decode, verify};
 use super::super::payload;
@@ -37,9 +39,10 @@ impl Scene {
             &Tools::find(&stage.settings).expect("they are there"),
         );
         let job = self.studio.job(&self.film, &json!({"check": check}));
-        let ladder = payload::read(&job).expect("the payload is valid");
+        let ladder = payload::read(&job, &stage.settings).expect("the payload is valid");
+        let chosen = Chosen { encoder: X264, device: None };
         let film = probe::film(host.0, host.1, &self.film, None).expect("the film is good");
-        let plan = plan::plan(&film.facts, &ladder).expect("the film can be planned");
+        let plan = plan::plan(&film.facts, &ladder, &chosen).expect("the film can be planned");
         let bytes = output.metadata().expect("it is there").len();
         let judged =
             verify::open(host.0, host.1, output, bytes, (&plan.rungs[0], &plan)).and_then(|made| {

@@ -187,6 +187,18 @@ fn what_was_kept_and_is_not_what_it_was_is_made_again() {
 }
 
 #[test]
+fn a_record_that_was_cut_costs_its_chunk_and_nothing_else() {
+    let studio = Studio::new();
+    let film = film(&studio);
+    stopped_at(&studio, &film, "joining", StopReason::Released);
+    // As after a death in the middle of a write, were it not synced before it is renamed.
+    let record = studio.path("kept/chunk-00001/record.json");
+    let bytes = std::fs::read(&record).expect("it was finished");
+    std::fs::write(&record, &bytes[..bytes.len() / 2]).expect("it is ours");
+    assert_eq!(finish(&studio, &film)["resumed"], json!(4));
+}
+
+#[test]
 fn chunks_of_another_film_or_another_wish_are_not_used() {
     let studio = Studio::new();
     let film = film(&studio);

@@ -10,11 +10,11 @@ pub(super) fn supplied() -> Option<PathBuf> {
     if film.is_file() {
         return Some(film);
     }
-    report(&format!("skipped: there is no {}, set SHIFTBOSS_TEST_MEDIA", film.display()));
+    skip(&format!("there is no {}, set SHIFTBOSS_TEST_MEDIA", film.display()));
     None
 }
 
 #[expect(clippy::print_stderr, reason = "a skipped test says so")]
-fn report(text: &str) {
-    eprintln!("{text}");
+pub(super) fn skip(reason: &str) {
+    eprintln!("skipped: {reason}");
 }

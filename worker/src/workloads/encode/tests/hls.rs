@@ -200,7 +200,7 @@ fn a_silent_film_has_no_audio_rendition() {
     let output_dir = studio.path("out %03d");
     let fields = hls(json!({"output_dir": output_dir, "renditions": ["180p"]}));
     let result = studio.run(&film, &fields).expect("the film is good");
-    assert_eq!(result["hls"]["audio"], json!(null));
+    assert_eq!(result["hls"]["audio"], json!([]));
     let folder = output_dir.join("50%d %v-hls");
     let names: Vec<String> = contents(&folder).into_keys().collect();
     assert_eq!(names, ["180p-00000.m4s", "180p-init.mp4", "180p.m3u8", "master.m3u8"]);

@@ -2,11 +2,13 @@
 
 mod checks;
 mod chunks;
+mod codecs;
 mod films;
 mod hls;
 mod hostile;
 mod hygiene;
 mod ladder;
 mod ops;
+mod profiles;
 mod stage;
 mod stop;
