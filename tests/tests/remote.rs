@@ -284,3 +284,50 @@ fn bad_jobs_are_refused_before_anything_is_sent() {
     }
     assert!(simulator.journal().is_empty());
 }
+
+#[test]
+fn descriptions_are_listed_checked_tried_and_replayed_without_sending_anything() {
+    let stage = Stage::dark("");
+    let text = |output: std::process::Output| {
+        let both = [output.stdout, output.stderr].concat();
+        (output.status.code(), String::from_utf8_lossy(&both).into_owned())
+    };
+    let (code, all) = text(stage.run(&["provider", "check"]));
+    assert_eq!(code, Some(0), "{all}");
+    let listed = stage.json(&["provider", "list", "--json"]);
+    assert_eq!(listed.as_array().map(Vec::len), Some(11), "{listed}");
+    let input = r#"{"project": "p", "model": "veo", "instances": [{"prompt": "a cat"}]}"#;
+    let (code, tried) =
+        text(stage.run(&["provider", "try", "veo", "--input", input, "--id", "p/operations/o"]));
+    assert_eq!(code, Some(0), "{tried}");
+    for part in [
+        "POST https://us-central1-aiplatform.googleapis.com/v1/projects/p/locations/us-central1/",
+        "authorization: ***",
+        r#"{"instances":[{"prompt":"a cat"}]}"#,
+        ":fetchPredictOperation",
+    ] {
+        assert!(tried.contains(part), "{part} in {tried}");
+    }
+    let (code, lacking) = text(stage.run(&["provider", "try", "veo"]));
+    assert_eq!(code, Some(1), "{lacking}");
+    assert!(lacking.contains("{input.project} is missing in the job's input"), "{lacking}");
+    let answers = [
+        json!({"status": 200, "body": {"name": "projects/p/operations/o1"}}),
+        json!({"status": 200, "body": {"name": "projects/p/operations/o1"}}),
+        json!({"status": 503, "headers": {"Retry-After": "100"}}),
+        json!({"status": 200, "body": {"done": true, "response": {
+            "videos": [{"gcsUri": "gs://bucket/a.mp4"}] }}}),
+    ];
+    let recorded = answers.map(|answer| answer.to_string()).join("\n");
+    std::fs::write(stage.path("veo.jsonl"), recorded).expect("the folder is ours");
+    let (code, told) = text(stage.run(&["provider", "replay", "veo", "veo.jsonl"]));
+    assert_eq!(code, Some(0), "{told}");
+    for part in ["Poll: status 503", "download gs://bucket/a.mp4", "Done(", "o1"] {
+        assert!(told.contains(part), "{part} in {told}");
+    }
+    std::fs::create_dir(stage.path("providers")).expect("the folder is ours");
+    std::fs::write(stage.path("providers/mine.toml"), "name = \"mine\"\nbase = 5\n").expect("ours");
+    let (code, wrong) = text(stage.run(&["provider", "check"]));
+    assert_eq!(code, Some(1), "{wrong}");
+    assert!(wrong.contains("mine.toml:2: base: invalid type"), "{wrong}");
+}
