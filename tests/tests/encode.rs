@@ -115,10 +115,14 @@ fn two_signals_in_mid_encode_take_the_job_back_and_the_next_start_finishes_it() 
 
 /// A film of ten chunks of two seconds, and its job.
 fn chunked(stage: &Stage, test: &str) -> Option<i64> {
+    chunked_as(stage, test, "mp4")
+}
+
+fn chunked_as(stage: &Stage, test: &str, format: &str) -> Option<i64> {
     let path = film(stage, test, "20")?;
     let payload = json!({
         "op": "ladder", "input": path, "output_dir": stage.path("out"), "preset": "ultrafast",
-        "renditions": ["240p", "144p"], "chunk_seconds": 2,
+        "renditions": ["240p", "144p"], "chunk_seconds": 2, "format": format,
     });
     Some(stage.insert("encode", &payload.to_string()))
 }
@@ -164,6 +168,33 @@ fn kill_9_of_the_worker_costs_a_film_in_chunks_at_most_one() {
     let attempt = wait_for("an attempt runs", || stage.attempts(job).pop());
     kill(Pid::from_raw(attempt.pid), Signal::SIGKILL).expect("the worker lives");
     has_resumed(&stage, job, finished);
+}
+
+#[test]
+fn kill_9_leaves_no_trace_in_the_playlists_of_a_film() {
+    let stage = Stage::new("");
+    let name = "kill_9_leaves_no_trace_in_the_playlists_of_a_film";
+    let Some(job) = chunked_as(&stage, name, "hls") else { return };
+    let finished = wait_for_chunks(&stage, job, 3);
+    let attempt = wait_for("an attempt runs", || stage.attempts(job).pop());
+    kill(Pid::from_raw(attempt.pid), Signal::SIGKILL).expect("the worker lives");
+    let row = stage.wait_for_state(job, "succeeded");
+    let result: Value = serde_json::from_str(&row.result.unwrap_or_default()).expect("JSON");
+    let resumed = result["resumed"].as_u64().expect("it is a number");
+    assert!(row.attempt == 2 && resumed >= finished, "{result}");
+    let folder = outputs(&stage).pop().expect("one folder was made");
+    for output in result["outputs"].as_array().expect("outputs are listed") {
+        let path = folder.join(format!("{}.m3u8", output["rendition"].as_str().expect("text")));
+        let playlist = std::fs::read_to_string(&path).expect("it was made");
+        let durations: Vec<&str> =
+            playlist.lines().filter(|line| line.starts_with("#EXTINF")).collect();
+        assert_eq!(
+            durations,
+            ["#EXTINF:6.000000,", "#EXTINF:6.000000,", "#EXTINF:6.000000,", "#EXTINF:2.000000,"]
+        );
+        assert!(!playlist.contains("DISCONTINUITY"), "{playlist}");
+        assert_eq!(picture(&path).2, 600);
+    }
 }
 
 #[test]

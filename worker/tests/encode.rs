@@ -75,6 +75,23 @@ fn a_film_becomes_renditions_once_their_list_is_stored() {
 }
 
 #[test]
+fn a_film_becomes_hls_in_the_cage() {
+    let mut supervisor = Supervisor::start("encode", 1);
+    let film = film(&supervisor, 4);
+    let more = json!({"format": "hls", "segment_seconds": 2});
+    supervisor.assign(1, &payload(&supervisor, &film, &more));
+    wait_for_checkpoint(&mut supervisor);
+    supervisor.record(1, ReceiptOf::Checkpoint, false);
+    let result = supervisor.succeeded(1);
+    assert_eq!(outputs(&supervisor), ["film-hls"]);
+    assert_eq!(result["hls"]["segments"], json!(2));
+    for output in result["outputs"].as_array().expect("outputs are listed") {
+        let playlist = PathBuf::from(output["path"].as_str().expect("a path is text"));
+        assert!(playlist.is_file() && playlist.starts_with(supervisor.path("out/film-hls")));
+    }
+}
+
+#[test]
 fn a_cancelled_encode_leaves_neither_files_nor_processes() {
     let mut supervisor = Supervisor::start("encode", 1);
     let film = film(&supervisor, 60);

@@ -132,6 +132,8 @@ const PASSING: &[(&str, &str)] = &[
     ("No space left on device", "the disk is full"),
     ("Disk quota exceeded", "the disk quota is used up"),
     ("Cannot allocate memory", "memory ran out"),
+    // Of a decoder; what fails next is often a thread, for want of memory too.
+    ("get_buffer() failed", "memory ran out"),
     ("Input/output error", "a disk or a file server failed"),
     ("Resource temporarily unavailable", "the limit of processes or threads was reached"),
     ("Too many open files", "the limit of open files was reached"),

@@ -8,11 +8,13 @@ use super::chunks::make::{self, Parts};
 use super::film::facts::Facts;
 use super::film::probe::{self, Film};
 use super::film::scan::Track;
-use super::host::{Host, go_on};
-use super::output::names::{output_name, path_text};
+use super::hls::{self, Packed};
+use super::host::{Host, Steady, go_on, threads};
+use super::output::decode;
+use super::output::names::{folder_name, output_name, path_text};
 use super::output::publish::{self, Staging};
-use super::output::verify::{self, Made};
-use super::payload;
+use super::output::verify::{self, Findings, Made};
+use super::payload::{self, Format};
 use super::plan::{self, Plan};
 use super::progress::{Block, Meter};
 use super::run::{self as run_ffmpeg, Files, Ran, Used};
@@ -32,7 +34,7 @@ use std::time::{Duration, Instant};
 /// the outputs are complete and only their renaming was interrupted. What a next attempt can
 /// use is kept.
 pub(super) fn run(job: &Job, host: &dyn Host) -> Result<Value, Failure> {
-    let outcome = attempt(job, host);
+    let outcome = attempt(job, &Steady::new(host));
     let is_over = match &outcome {
         Ok(_) => true,
         Err(failure) => failure.permanent || failure.cause == Cause::Cancelled,
@@ -59,12 +61,14 @@ fn attempt(job: &Job, host: &dyn Host) -> Result<Value, Failure> {
 
     let began = Instant::now();
     let film = probe::film(host, &tools, &input, ladder.expect.duration_ms)?;
-    let plan = plan::plan(&film.facts, &ladder)?;
+    let mut plan = plan::plan(&film.facts, &ladder)?;
+    plan.threads = threads(settings);
     let probe_ms = milliseconds(began.elapsed());
 
     go_on(host)?;
     let open_staging = || Staging::open(&output_dir, job.id.0, job.attempt.0);
     let work = Work { host, tools: &tools, input: &input, film: &film, plan: &plan };
+    let hls = (ladder.format == Format::Hls).then_some(ladder.segment_seconds.0);
     let cuts = work.cuts(ladder.chunk_seconds.0);
     let way = match &cuts {
         Way::Chunks(cuts) => {
@@ -75,11 +79,18 @@ fn attempt(job: &Job, host: &dyn Host) -> Result<Value, Failure> {
         Way::Whole(reason) => Encoding::Whole(reason.clone()),
     };
     let staging = open_staging()?;
-    let list = match work.make(way, &staging, (began, probe_ms)).and_then(|made| {
+    let made = work.make(way, &staging, (began, probe_ms)).and_then(|made| match hls {
+        Some(seconds) => work.pack(made, &staging, seconds),
+        None => Ok(made),
+    });
+    let list = match made.and_then(|made| {
         // What is stored is finished, by this attempt or the next: the last moment to stop.
         go_on(host)?;
         let result = work.result(&made, &output_dir);
-        let list = staging.seal(&work.names(), result)?;
+        let list = match &made.packed {
+            Some(packed) => staging.seal_parcel(&packed.parcel, result)?,
+            None => staging.seal(&work.names(), result)?,
+        };
         let bytes = serde_json::to_vec(&list).expect("the list is made of strings and numbers");
         host.checkpoint(&bytes)?;
         Ok(list)
@@ -119,6 +130,8 @@ enum Encoding<'a> {
 /// Outputs that were verified, and how long that took.
 struct Outputs {
     made: Vec<Made>,
+    /// The same as HLS, if that was asked for.
+    packed: Option<Packed>,
     warnings: Vec<String>,
     /// How many chunks there are, and how many of them were taken over.
     chunks: (usize, usize),
@@ -128,6 +141,7 @@ struct Outputs {
     /// By FFmpeg itself, in this attempt.
     used: Used,
     verify_ms: u64,
+    pack_ms: u64,
 }
 
 impl Work<'_> {
@@ -148,8 +162,16 @@ impl Work<'_> {
     fn parts<'b>(&'b self, cuts: &'b Cuts) -> Result<Encoding<'b>, Failure> {
         Ok(match make::parts(self, cuts)? {
             make::Made::Parts(parts) => Encoding::Chunks(parts),
-            make::Made::Whole(reason) => Encoding::Whole(Some(self.in_one_go(reason))),
+            make::Made::Whole(reason) => {
+                self.host.begin_anew();
+                Encoding::Whole(Some(self.in_one_go(reason)))
+            }
         })
+    }
+
+    /// Shows a share of what is done before the outputs are checked.
+    pub(super) fn show(&self, share: f64, note: &str) {
+        self.host.progress(Some(share * self.plan.check.begin()), note);
     }
 
     fn in_one_go(&self, reason: String) -> String {
@@ -169,6 +191,7 @@ impl Work<'_> {
         let staged: Vec<PathBuf> = names.iter().map(|name| staging.path_of(name)).collect();
         let mut outputs = Outputs {
             made: Vec::new(),
+            packed: None,
             warnings: Vec::new(),
             chunks: (0, 0),
             whole_because: None,
@@ -176,6 +199,7 @@ impl Work<'_> {
             encode_ms: 0,
             used: Used::default(),
             verify_ms: 0,
+            pack_ms: 0,
         };
         let (last, complaint, parts) = match way {
             Encoding::Whole(reason) => {
@@ -202,7 +226,7 @@ impl Work<'_> {
         for (at, (rung, name)) in self.plan.rungs.iter().zip(&names).enumerate() {
             go_on(self.host)?;
             let note = format!("checking output {} of {}", at + 1, names.len());
-            self.host.progress(Some(verify::NEARLY), &note);
+            self.host.progress(Some(self.plan.check.begin()), &note);
             let bytes = staging.bytes_of(name)?;
             let of = (rung, self.plan);
             outputs.made.push(verify::open(self.host, self.tools, &staged[at], bytes, of)?);
@@ -210,9 +234,32 @@ impl Work<'_> {
         if let Some(parts) = parts {
             self.compare(&parts, &outputs.made)?;
         }
-        outputs.warnings = verify::judge(&outputs.made, self.film, &last)?;
+        outputs.warnings = verify::judge(&outputs.made, (self.film, self.plan), &last)?;
         outputs.warnings.extend(complaint);
+        // Last: what the packets tell already needs no decoder.
+        let count = outputs.made.len();
+        for (at, (made, path)) in outputs.made.iter_mut().zip(&staged).enumerate() {
+            go_on(self.host)?;
+            let check = (self.plan.check, at, count);
+            made.decoded = decode::decode((self.host, self.tools), path, made, check)?;
+        }
         outputs.verify_ms = milliseconds(verifying.elapsed());
+        Ok(outputs)
+    }
+
+    /// Makes HLS of the verified outputs.
+    fn pack(
+        &self,
+        mut outputs: Outputs,
+        staging: &Staging,
+        seconds: u32,
+    ) -> Result<Outputs, Failure> {
+        let packing = Instant::now();
+        let staged: Vec<PathBuf> = self.names().iter().map(|name| staging.path_of(name)).collect();
+        let name = folder_name(self.input, "hls");
+        let made = (staged.as_slice(), outputs.made.as_slice());
+        outputs.packed = Some(hls::pack(self, staging, made, (&name, seconds))?);
+        outputs.pack_ms = milliseconds(packing.elapsed());
         Ok(outputs)
     }
 
@@ -236,9 +283,11 @@ impl Work<'_> {
         let (began, mut meter) = (Instant::now(), Meter::new(self.expected_us()));
         let files = Files::of(self.input, folder);
         run_ffmpeg::ffmpeg(self.host, files, argv, &mut |block| {
-            let bytes = run_ffmpeg::bytes_of(staged.iter().map(PathBuf::as_path));
-            let (fraction, note) = meter.report(began.elapsed(), block, bytes);
-            self.host.progress(fraction, &note);
+            let sizes: Vec<u64> =
+                staged.iter().map(|path| run_ffmpeg::bytes_of([path.as_path()])).collect();
+            let (fraction, note) = meter.report(began.elapsed(), block, sizes.iter().sum());
+            let fraction = fraction.map(|fraction| fraction * self.plan.check.begin());
+            self.host.progress(fraction, &format!("{note}{}", self.plan.sizes(&sizes)));
         })
     }
 
@@ -250,7 +299,7 @@ impl Work<'_> {
     }
 
     fn result(&self, outputs: &Outputs, output_dir: &Path) -> Value {
-        let listed: Vec<Output> = outputs
+        let mut listed: Vec<Output> = outputs
             .made
             .iter()
             .zip(self.names())
@@ -264,9 +313,19 @@ impl Work<'_> {
                 bytes: made.bytes,
                 video_codec: &made.codec,
                 audio: made.audio,
+                check: made.findings(self.plan.check),
             })
             .collect();
+        let hls = outputs.packed.as_ref().map(|packed| {
+            let folder = output_dir.join(packed.parcel.name());
+            for (output, rung) in listed.iter_mut().zip(&packed.rungs) {
+                output.path = path_text(&folder.join(&rung.playlist));
+                output.bytes = rung.bytes;
+            }
+            packed.result(&folder)
+        });
         json!({
+            "hls": hls,
             "outputs": listed,
             "input": Input {
                 path: path_text(self.input),
@@ -284,6 +343,7 @@ impl Work<'_> {
             "ffmpeg_ms": milliseconds(outputs.used.wall),
             "ffmpeg_cpu_ms": milliseconds(outputs.used.cpu),
             "verify_ms": outputs.verify_ms,
+            "pack_ms": outputs.pack_ms,
         })
     }
 }
@@ -300,6 +360,8 @@ struct Output<'a> {
     bytes: u64,
     video_codec: &'a str,
     audio: bool,
+    /// What its check found.
+    check: Findings,
 }
 
 /// The film in the job's result.

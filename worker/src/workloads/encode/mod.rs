@@ -9,6 +9,7 @@ mod arguments;
 mod chunks;
 mod classify;
 mod film;
+mod hls;
 mod host;
 mod ladder;
 mod ops;

@@ -6,7 +6,7 @@ use crate::attempt::Job;
 use crate::parse_payload;
 use serde::de::{Deserializer, Error as _, Unexpected, Visitor};
 use serde::{Deserialize, Serialize};
-use shiftboss_protocol::job::{Cause, Failure};
+use shiftboss_protocol::job::Failure;
 use std::fmt;
 
 /// Heights that a rendition may have.
@@ -30,8 +30,11 @@ pub(super) struct Ladder {
     pub(super) output_dir: String,
     #[serde(default)]
     pub(super) renditions: Renditions,
-    #[serde(default, rename = "format")]
-    _format: Option<String>,
+    #[serde(default)]
+    pub(super) format: Format,
+    /// How long a segment of HLS is.
+    #[serde(default)]
+    pub(super) segment_seconds: SegmentSeconds,
     /// What the submitter knows about the film.
     #[serde(default)]
     pub(super) expect: Expect,
@@ -44,7 +47,31 @@ pub(super) struct Ladder {
     #[serde(default)]
     pub(super) audio_layout: AudioLayout,
     #[serde(default)]
+    pub(super) check: Check,
+    #[serde(default)]
     pub(super) chunk_seconds: ChunkSeconds,
+}
+
+/// How outputs are checked, besides by all their packets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Check {
+    /// Their first and last groups of pictures are decoded.
+    #[default]
+    Quick,
+    /// They are decoded to their end, sound too.
+    Full,
+}
+
+impl Check {
+    /// The share of a job at which its outputs are made and the check begins. Decoding all of them
+    /// takes about a tenth of what encoding takes with the usual preset.
+    pub(super) const fn begin(self) -> f64 {
+        match self {
+            Self::Quick => 0.99,
+            Self::Full => 0.92,
+        }
+    }
 }
 
 /// What becomes of surround sound.
@@ -79,6 +106,40 @@ impl TryFrom<u32> for ChunkSeconds {
             Ok(Self(seconds))
         } else {
             Err(format!("{seconds}: must be 2 to 3600, or 0 for no chunks"))
+        }
+    }
+}
+
+/// What outputs are made of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Format {
+    /// One file for each rendition, with its index at the begin.
+    #[default]
+    Mp4,
+    /// A folder with a master playlist, and for each rendition a playlist and segments.
+    Hls,
+}
+
+/// Least length of a segment, seconds: a multiple of the distance of keyframes. Apple advises 6.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "u32")]
+pub(super) struct SegmentSeconds(pub(super) u32);
+
+impl Default for SegmentSeconds {
+    fn default() -> Self {
+        Self(6)
+    }
+}
+
+impl TryFrom<u32> for SegmentSeconds {
+    type Error = String;
+
+    fn try_from(seconds: u32) -> Result<Self, String> {
+        if (2..=30).contains(&seconds) && seconds.is_multiple_of(2) {
+            Ok(Self(seconds))
+        } else {
+            Err(format!("{seconds}: must be an even number from 2 to 30"))
         }
     }
 }
@@ -239,37 +300,20 @@ impl Visitor<'_> for BitrateVisitor {
     }
 }
 
-/// The field that decides whether this version can make the ladder at all. Read on its own, so
-/// that another format is answered by a sentence about the format.
-#[derive(Deserialize)]
-struct Offer {
-    #[serde(default)]
-    format: Option<String>,
-}
-
 /// Reads the payload of `job`, whose op is `ladder`.
 ///
 /// # Errors
 /// A permanent [`Failure`] with cause [`Cause::Payload`] that names the field.
+///
+/// [`Cause::Payload`]: shiftboss_protocol::job::Cause::Payload
 pub(super) fn read(job: &Job) -> Result<Ladder, Failure> {
-    let offer: Offer = parse_payload(job)?;
-    match offer.format.as_deref() {
-        None | Some("mp4") => parse_payload(job),
-        Some(format) => {
-            let format: String = format.chars().take(80).collect();
-            let message = format!(
-                "payload field format: {format:?} is not offered by this version, which makes \
-                 ladders in \"mp4\" only"
-            );
-            Err(Failure::permanent(Cause::Payload, message))
-        }
-    }
+    parse_payload(job)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use shiftboss_protocol::job::{Attempt, JobId};
+    use shiftboss_protocol::job::{Attempt, Cause, JobId};
 
     fn read_text(payload: &str) -> Result<Ladder, Failure> {
         read(&Job {
@@ -297,27 +341,25 @@ mod tests {
         assert_eq!(ladder.audio_bitrate, AudioBitrate(160_000));
         assert_eq!(ladder.expect.duration_ms, None);
         assert_eq!(ladder.chunk_seconds, ChunkSeconds(30));
+        assert_eq!((ladder.format, ladder.segment_seconds), (Format::Mp4, SegmentSeconds(6)));
     }
 
     #[test]
     fn all_fields_are_read() {
         let ladder = read_text(
             r#"{"op":"ladder","input":"/a","output_dir":"/b","renditions":["2160p","144p"],
-                "format":"mp4","expect":{"duration_ms":20000},"crf":30,"preset":"slow",
-                "audio_bitrate":"96k","audio_layout":"keep","chunk_seconds":0}"#,
+                "format":"hls","segment_seconds":4,"expect":{"duration_ms":20000},"crf":30,
+                "preset":"slow","audio_bitrate":"96k","audio_layout":"keep","check":"full",
+                "chunk_seconds":0}"#,
         )
         .expect("every field is within its bounds");
         assert_eq!(ladder.renditions.0, [2160, 144]);
         assert_eq!((ladder.crf, ladder.preset), (Crf(30), Preset::Slow));
         assert_eq!(ladder.audio_bitrate, AudioBitrate(96_000));
-        assert_eq!(ladder.audio_layout, AudioLayout::Keep);
+        assert_eq!((ladder.audio_layout, ladder.check), (AudioLayout::Keep, Check::Full));
         assert_eq!(ladder.expect.duration_ms, Some(20_000));
         assert_eq!(ladder.chunk_seconds, ChunkSeconds(0));
-    }
-
-    #[test]
-    fn formats_of_later_versions_are_refused_by_name() {
-        assert!(refusal(r#","format":"hls""#).contains(r#"format: "hls""#));
+        assert_eq!((ladder.format, ladder.segment_seconds), (Format::Hls, SegmentSeconds(4)));
     }
 
     #[test]
@@ -328,10 +370,13 @@ mod tests {
             (r#","renditions":[]"#, "renditions", "0 renditions"),
             (r#","renditions":["720p","720p"]"#, "renditions", "named twice"),
             (r#","crf":0"#, "crf", "1 to 51"),
+            (r#","format":"dash""#, "format", "hls"),
+            (r#","segment_seconds":5"#, "segment_seconds", "even number from 2 to 30"),
             (r#","chunk_seconds":1"#, "chunk_seconds", "2 to 3600"),
             (r#","preset":"placebo"#, "payload is not JSON", ""),
             (r#","preset":"placebo""#, "preset", "veryslow"),
             (r#","audio_bitrate":"9k""#, "audio_bitrate", "32000 to 512000"),
+            (r#","check":"no""#, "check", "quick"),
             (r#","audio_layout":"5.1""#, "audio_layout", "stereo"),
             (r#","audio_bitrate":"fast""#, "audio_bitrate", "160k"),
             (r#","expect":{"duration":3}"#, "expect", "duration_ms"),

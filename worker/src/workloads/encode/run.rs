@@ -69,11 +69,48 @@ pub(super) fn ffmpeg(
     argv: Vec<OsString>,
     show: &mut (dyn FnMut(&Block) + Send),
 ) -> Result<Ran, Failure> {
+    run(host, (files, &[], None), argv, show)
+}
+
+/// The same for a command that reads `more` files too.
+///
+/// # Errors
+/// As [`ffmpeg`].
+pub(super) fn ffmpeg_on(
+    host: &dyn Host,
+    (files, more): (Files<'_>, &[&Path]),
+    argv: Vec<OsString>,
+    show: &mut (dyn FnMut(&Block) + Send),
+) -> Result<Ran, Failure> {
+    run(host, (files, more, None), argv, show)
+}
+
+/// The same for a command that names its outputs without their folder `within`, which it runs in.
+/// It is short enough to show nothing.
+///
+/// # Errors
+/// As [`ffmpeg`].
+pub(super) fn ffmpeg_within(
+    host: &dyn Host,
+    (input, within): (&Path, &Path),
+    argv: Vec<OsString>,
+) -> Result<Ran, Failure> {
+    run(host, (Files::of(input, within), &[], Some(within)), argv, &mut |_| ())
+}
+
+fn run(
+    host: &dyn Host,
+    (files, more, within): (Files<'_>, &[&Path], Option<&Path>),
+    argv: Vec<OsString>,
+    show: &mut (dyn FnMut(&Block) + Send),
+) -> Result<Ran, Failure> {
     let mut read = tools::beside(host.settings(), argv.first());
     read.push(Place::from(files.read));
+    read.extend(more.iter().map(|path| Place::from(*path)));
     let program = Program {
         argv,
         read,
+        cwd: within.map(Path::to_owned),
         write: files.write.map(Place::from).into_iter().collect(),
         stop_word: Some(b"q".to_vec()),
         stop_word_grace: STOP_WORD_GRACE,

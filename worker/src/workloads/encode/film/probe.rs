@@ -58,6 +58,10 @@ pub(crate) fn film(
     let scan = Scan::with_clock(facts.video.stream, facts.video.rate);
     let mut scan = self::scan(host, tools, path, bytes, (("checking the input", None), scan))?;
     scan.pictures.sort();
+    for beside in &mut facts.streams {
+        let track = scan.tracks.get(&beside.stream);
+        beside.packets = Some(track.map_or(0, |track| track.packets));
+    }
     if facts::is_of_pictures(&facts.container) && scan.pictures.times_us.len() == 1 {
         return Err(refuse("is a still picture, not a film"));
     }
@@ -107,6 +111,19 @@ pub(crate) fn ask<T: DeserializeOwned>(
     path: &Path,
     (guard, entries): (&[&str], &str),
 ) -> Result<T, Failure> {
+    ask_within(host, tools, (path, path), (guard, &["-show_entries", entries]))
+}
+
+/// ffprobe's answer to these arguments about a file that leads to others in the folder `within`.
+///
+/// # Errors
+/// As [`answer`].
+pub(crate) fn ask_within<T: DeserializeOwned>(
+    host: &dyn Host,
+    tools: &Tools,
+    (path, within): (&Path, &Path),
+    (guard, arguments): (&[&str], &[&str]),
+) -> Result<T, Failure> {
     struct Text {
         json: Vec<u8>,
         stderr: Stderr,
@@ -123,8 +140,11 @@ pub(crate) fn ask<T: DeserializeOwned>(
         }
     }
     let mut text = Text { json: Vec::new(), stderr: Stderr::default() };
-    let arguments = ["-of", "json", "-show_entries", entries];
+    let arguments: Vec<&str> = ["-of", "json"].iter().chain(arguments).copied().collect();
     let mut program = ffprobe((host, tools), guard, &arguments, path);
+    if within != path {
+        program.read.push(Place::from(within));
+    }
     program.timeout = Some(OPEN_TIMEOUT);
     let ended = host.run(&program, &mut text)?;
     if let Some(failure) = classify::failure("ffprobe", path, &ended, &text.stderr) {
@@ -216,7 +236,8 @@ impl Lines for Listing<'_> {
     }
 }
 
-fn ffprobe(
+/// A run of ffprobe on one file.
+pub(crate) fn ffprobe(
     (host, tools): (&dyn Host, &Tools),
     guard: &[&str],
     arguments: &[&str],

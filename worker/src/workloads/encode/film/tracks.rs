@@ -34,6 +34,15 @@ const TEXTS: &[&str] = &[
 /// Subtitles that are pictures.
 const PICTURES: &[&str] = &["hdmv_pgs_subtitle", "dvd_subtitle", "dvb_subtitle", "xsub"];
 
+/// Whether a codec of subtitles is text, or pictures.
+pub(crate) fn is_text(codec: &str) -> bool {
+    TEXTS.contains(&codec)
+}
+
+pub(crate) fn is_picture(codec: &str) -> bool {
+    PICTURES.contains(&codec)
+}
+
 /// An audio track of every output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct Audio {
@@ -52,8 +61,8 @@ pub(crate) struct Wish {
     pub(crate) bitrate: u64,
     /// Surround sound stays what it is instead of becoming stereo.
     pub(crate) keeps_surround: bool,
-    /// The container holds subtitles that are text.
-    pub(crate) holds_text: bool,
+    /// Outputs hold one audio track, and no subtitles.
+    pub(crate) only_one: bool,
 }
 
 /// What outputs hold beside their pictures.
@@ -70,8 +79,14 @@ pub(crate) struct Tracks {
 /// Decides which tracks are taken over.
 pub(crate) fn tracks(facts: &Facts, wish: Wish) -> Tracks {
     let mut tracks = Tracks::default();
+    let audio = || facts.streams.iter().filter(|beside| beside.kind == Kind::Audio);
+    let chosen = audio().find(|beside| beside.default && refusal(beside).is_none());
+    let chosen = chosen.or_else(|| audio().find(|beside| refusal(beside).is_none()));
     for beside in &facts.streams {
         match beside.kind {
+            Kind::Audio if wish.only_one && chosen.is_some_and(|one| one != beside) => {
+                tracks.drop(beside, "audio", "outputs of this format hold one track");
+            }
             Kind::Audio => tracks.take_audio(beside, wish),
             Kind::Subtitle => tracks.take_subtitle(beside, wish),
             Kind::Cover => tracks.drop(beside, "cover", "it is a still picture"),
@@ -84,19 +99,9 @@ pub(crate) fn tracks(facts: &Facts, wish: Wish) -> Tracks {
 
 impl Tracks {
     fn take_audio(&mut self, beside: &Beside, wish: Wish) {
-        let refused = if beside.codec == "unknown" {
-            "it cannot be decoded"
-        } else if beside.channels == 0 {
-            "it has no channels"
-        } else if beside.channels > CHANNELS_MAX {
-            "it has more than 8 channels"
-        } else if self.audio.len() == TRACKS_MAX {
-            "there are more than 16"
-        } else {
-            ""
-        };
-        if !refused.is_empty() {
-            return self.drop(beside, "audio", refused);
+        let many = (self.audio.len() == TRACKS_MAX).then_some("there are more than 16");
+        if let Some(why) = refusal(beside).or(many) {
+            return self.drop(beside, "audio", why);
         }
         let is_surround = beside.channels > 2;
         let channels = match beside.channels {
@@ -123,7 +128,7 @@ impl Tracks {
             self.drop(beside, "subtitle", "it is pictures, outputs hold text");
         } else if !TEXTS.contains(&codec) {
             self.drop(beside, "subtitle", "it is no text that can be read here");
-        } else if !wish.holds_text {
+        } else if wish.only_one {
             self.drop(beside, "subtitle", "outputs of this format hold none");
         } else if self.subtitles.len() == TRACKS_MAX {
             self.drop(beside, "subtitle", "there are more than 16");
@@ -138,6 +143,21 @@ impl Tracks {
     }
 }
 
+/// Why an audio track cannot be taken.
+fn refusal(beside: &Beside) -> Option<&'static str> {
+    if beside.codec == "unknown" {
+        Some("it cannot be decoded")
+    } else if beside.packets == Some(0) {
+        Some("it holds no packet")
+    } else if beside.channels == 0 {
+        Some("it has no channels")
+    } else if beside.channels > CHANNELS_MAX {
+        Some("it has more than 8 channels")
+    } else {
+        None
+    }
+}
+
 /// Such as `subtitle 3 (subrip, ger)`.
 fn name(beside: &Beside, what: &str) -> String {
     let Beside { stream, codec, language, .. } = beside;
@@ -149,7 +169,7 @@ fn name(beside: &Beside, what: &str) -> String {
 mod tests {
     use super::*;
 
-    const WISH: Wish = Wish { bitrate: 160_000, keeps_surround: false, holds_text: true };
+    const WISH: Wish = Wish { bitrate: 160_000, keeps_surround: false, only_one: false };
 
     fn of(streams: &[(Kind, &str, u32)], wish: Wish) -> Tracks {
         let mut facts = Facts::for_test();
@@ -213,7 +233,20 @@ mod tests {
                 "data 5 (bin_data) dropped: outputs hold none",
             ]
         );
-        let without = of(&streams, Wish { holds_text: false, ..WISH });
+        let without = of(&streams, Wish { only_one: true, ..WISH });
         assert_eq!(without.subtitles, Vec::<u32>::new());
+    }
+
+    #[test]
+    fn where_one_audio_track_fits_it_is_the_default_one() {
+        let mut facts = Facts::for_test();
+        facts.streams = (1..4).map(|at| Beside::for_test(at, Kind::Audio, "aac")).collect();
+        let wish = Wish { only_one: true, ..WISH };
+        assert_eq!(tracks(&facts, wish).audio[0].stream, 1);
+        facts.streams[1].default = true;
+        let one = tracks(&facts, wish);
+        assert_eq!((one.audio.len(), one.audio[0].stream, one.notes.len()), (1, 2, 2));
+        facts.streams[1].packets = Some(0);
+        assert_eq!(tracks(&facts, wish).audio[0].stream, 1);
     }
 }

@@ -17,14 +17,19 @@ pub(crate) fn output_name(input: &Path, rung: &str) -> String {
     file_name(input, rung, "mp4")
 }
 
-/// `<stem of the input>-<what>.<extension>`.
+/// `<stem of the input>-<what>.<extension>`, see [`folder_name`].
+pub(crate) fn file_name(input: &Path, what: &str, extension: &str) -> String {
+    format!("{}.{extension}", folder_name(input, what))
+}
+
+/// `<stem of the input>-<what>`.
 ///
 /// The stem is the input's name without its last extension. It is kept as it is when it is
 /// plain: UTF-8 of at most [`STEM_BYTES_MAX`] bytes, without control characters and
 /// `" \ / : * ? < > |`, not beginning with a dot or a dash. Otherwise what is not plain becomes
 /// `_`, and eight hexadecimal digits that stand for the original bytes follow, so that two
 /// inputs whose names differ only there do not meet.
-pub(crate) fn file_name(input: &Path, what: &str, extension: &str) -> String {
+pub(crate) fn folder_name(input: &Path, what: &str) -> String {
     let stem = input.file_stem().unwrap_or_default();
     let mut plain: String = String::new();
     for (at, letter) in stem.to_string_lossy().chars().enumerate() {
@@ -41,7 +46,7 @@ pub(crate) fn file_name(input: &Path, what: &str, extension: &str) -> String {
     if plain.as_bytes() != stem.as_bytes() {
         plain.push_str(&format!("-{:08x}", fingerprint(stem.as_bytes())));
     }
-    format!("{plain}-{what}.{extension}")
+    format!("{plain}-{what}")
 }
 
 /// FNV-1a: no secret, the same on every machine and in every version.

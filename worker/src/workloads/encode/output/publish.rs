@@ -2,6 +2,7 @@
 //! and what was verified is renamed into place by a list that is stored first. The next
 //! attempt finishes a stored list ([`finish`]) before it does anything else.
 
+use super::parcel::{self, Parcel};
 use rustix::fs::{AtFlags, FileType, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
@@ -21,12 +22,38 @@ pub(crate) struct RenameList {
     pub(crate) result: serde_json::Value,
 }
 
-/// One file. Its inode proves that a file at the target is the one that was staged.
+/// One file, or a folder with all that is in it. Its inode proves that what lies at the target is
+/// what was staged.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Renamed {
     name: String,
+    /// Of a file; a folder's own size means nothing.
     bytes: u64,
     inode: u64,
+    #[serde(default)]
+    is_folder: bool,
+}
+
+impl Renamed {
+    fn is_at(&self, folder: &OwnedFd) -> bool {
+        let found = rustix::fs::statat(folder, self.name.as_str(), AtFlags::SYMLINK_NOFOLLOW);
+        found.is_ok_and(|at| {
+            let is_folder = FileType::from_raw_mode(at.st_mode) == FileType::Directory;
+            at.st_ino == self.inode
+                && is_folder == self.is_folder
+                && (is_folder || u64::try_from(at.st_size).is_ok_and(|size| size == self.bytes))
+        })
+    }
+
+    fn rename(&self, from: &OwnedFd, to: &OwnedFd, output_dir: &Path) -> Result<(), Failure> {
+        let renamed = if self.is_folder {
+            parcel::rename(from, to, &self.name)
+        } else {
+            rustix::fs::renameat(from, self.name.as_str(), to, self.name.as_str())
+        };
+        renamed
+            .map_err(|error| io_failure("cannot rename an output into", output_dir, &error.into()))
+    }
 }
 
 /// The output folder, and in it the staging folder of one attempt, locked while it lives.
@@ -88,15 +115,7 @@ impl Staging {
     }
 
     fn open_result(&self, name: &str) -> Result<File, Failure> {
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let failed = |error: Errno| io_failure("cannot open", &self.path_of(name), &error.into());
-        let file = rustix::fs::openat(&self.folder, name, flags, Mode::empty()).map_err(failed)?;
-        let stat = rustix::fs::fstat(&file).map_err(failed)?;
-        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
-            let message = format!("{} is not a regular file", self.path_of(name).display());
-            return Err(Failure::permanent(Cause::Error, message));
-        }
-        Ok(File::from(file))
+        open_file(&self.folder, &self.path, name)
     }
 
     /// Makes the staged files durable and returns the list that moves them into place.
@@ -121,9 +140,35 @@ impl Staging {
                 return Err(Failure::permanent(Cause::Error, message));
             }
             let bytes = u64::try_from(stat.st_size).unwrap_or(0);
-            files.push(Renamed { name: name.clone(), bytes, inode: stat.st_ino });
+            let inode = stat.st_ino;
+            files.push(Renamed { name: name.clone(), bytes, inode, is_folder: false });
         }
         sync(&self.folder, &self.path)?;
+        Ok(RenameList { staging: self.name.clone(), files, result })
+    }
+
+    /// Makes a folder in the staging folder, to be published as one.
+    ///
+    /// # Errors
+    /// A [`Failure`] that names the folder.
+    pub(crate) fn parcel(&self, name: &str) -> Result<Parcel, Failure> {
+        Parcel::make(&self.folder, &self.path, name)
+    }
+
+    /// The same as [`Staging::seal`] for a folder.
+    ///
+    /// # Errors
+    /// A [`Failure`] that names the file, or says what is in the way.
+    pub(crate) fn seal_parcel(
+        &self,
+        parcel: &Parcel,
+        result: serde_json::Value,
+    ) -> Result<RenameList, Failure> {
+        let inode = parcel.seal()?;
+        parcel.may_replace(&self.output_dir)?;
+        sync(&self.folder, &self.path)?;
+        let name = parcel.name().to_owned();
+        let files = vec![Renamed { name, bytes: 0, inode, is_folder: true }];
         Ok(RenameList { staging: self.name.clone(), files, result })
     }
 
@@ -139,10 +184,7 @@ impl Staging {
     /// A retryable [`Failure`]: the list is stored, the next attempt goes on with it.
     pub(crate) fn publish(&self, list: &RenameList, output_dir: &Path) -> Result<(), Failure> {
         for file in &list.files {
-            let name = file.name.as_str();
-            rustix::fs::renameat(&self.folder, name, &self.output_dir, name).map_err(|error| {
-                io_failure("cannot rename an output into", output_dir, &error.into())
-            })?;
+            file.rename(&self.folder, &self.output_dir, output_dir)?;
         }
         sync(&self.output_dir, output_dir)
     }
@@ -162,22 +204,13 @@ pub(crate) fn finish(
     let Some(list) = list.filter(|list| is_own(list, job)) else { return Ok(None) };
     let Ok(directory) = open_directory(rustix::fs::CWD, output_dir) else { return Ok(None) };
     let staging = open_directory(&directory, Path::new(&list.staging)).ok();
-    let is_at = |folder: &OwnedFd, file: &Renamed| {
-        rustix::fs::statat(folder, file.name.as_str(), AtFlags::SYMLINK_NOFOLLOW).is_ok_and(|at| {
-            at.st_ino == file.inode
-                && u64::try_from(at.st_size).is_ok_and(|size| size == file.bytes)
-        })
-    };
-    let is_staged = |file: &Renamed| staging.as_ref().is_some_and(|folder| is_at(folder, file));
-    if !list.files.iter().all(|file| is_staged(file) || is_at(&directory, file)) {
+    let is_staged = |file: &Renamed| staging.as_ref().is_some_and(|folder| file.is_at(folder));
+    if !list.files.iter().all(|file| is_staged(file) || file.is_at(&directory)) {
         return Ok(None);
     }
     if let Some(staging) = staging.as_ref() {
         for file in list.files.iter().filter(|file| is_staged(file)) {
-            let name = file.name.as_str();
-            rustix::fs::renameat(staging, name, &directory, name).map_err(|error| {
-                io_failure("cannot rename an output into", output_dir, &error.into())
-            })?;
+            file.rename(staging, &directory, output_dir)?;
         }
     }
     sync(&directory, output_dir)?;
@@ -226,12 +259,30 @@ fn remove_leftovers(directory: &OwnedFd, output_dir: &Path, job: i64) -> Result<
     Ok(())
 }
 
-fn open_directory(at: impl rustix::fd::AsFd, path: &Path) -> Result<OwnedFd, Errno> {
+/// Opens a file in `folder`, which lies at `path`. Only the file itself: a link or a pipe in its
+/// place is refused, and nothing is followed.
+///
+/// # Errors
+/// A [`Failure`] that names the file.
+pub(super) fn open_file(folder: &OwnedFd, path: &Path, name: &str) -> Result<File, Failure> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let path = path.join(name);
+    let failed = |error: Errno| io_failure("cannot open", &path, &error.into());
+    let file = rustix::fs::openat(folder, name, flags, Mode::empty()).map_err(failed)?;
+    let stat = rustix::fs::fstat(&file).map_err(failed)?;
+    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+        let message = format!("{} is not a regular file", path.display());
+        return Err(Failure::permanent(Cause::Error, message));
+    }
+    Ok(File::from(file))
+}
+
+pub(super) fn open_directory(at: impl rustix::fd::AsFd, path: &Path) -> Result<OwnedFd, Errno> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     rustix::fs::openat(at, path, flags, Mode::empty())
 }
 
-fn sync(folder: &OwnedFd, path: &Path) -> Result<(), Failure> {
+pub(super) fn sync(folder: &OwnedFd, path: &Path) -> Result<(), Failure> {
     match rustix::fs::fsync(folder) {
         // Some network file systems cannot sync folders, and say so this way.
         Ok(()) | Err(Errno::INVAL) => Ok(()),

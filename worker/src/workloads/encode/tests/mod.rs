@@ -1,7 +1,9 @@
 //! The ladder on real films with the real FFmpeg, without a supervisor.
 
+mod checks;
 mod chunks;
 mod films;
+mod hls;
 mod hostile;
 mod hygiene;
 mod ladder;

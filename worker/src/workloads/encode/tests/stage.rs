@@ -42,8 +42,10 @@ impl Host for Stage {
     fn run(&self, program: &Program, lines: &mut dyn Lines) -> Result<Ended, Failure> {
         let started = Instant::now();
         let stdin = if program.stop_word.is_some() { Stdio::piped() } else { Stdio::null() };
+        let here = Path::new(".").to_owned();
         let mut child = Command::new(&program.argv[0])
             .args(&program.argv[1..])
+            .current_dir(program.cwd.as_ref().unwrap_or(&here))
             .stdin(stdin)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
