@@ -4,7 +4,7 @@
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use shiftboss_tests::provider::{Behaviour, Shape, Simulator, check};
-use shiftboss_tests::{Stage, children, wait_for, wait_until};
+use shiftboss_tests::{Stage, wait_for, wait_until};
 use std::time::Duration;
 
 /// A stage whose jobs ask a simulated provider; `change` may change its description.
@@ -87,14 +87,14 @@ fn an_operation_of_every_shape_ends_with_its_file() {
     }
 }
 
-/// The worker of the stage: there is one.
-fn worker(stage: &Stage) -> i32 {
-    wait_for("there is a worker", || children(stage.pid()).first().copied())
-}
-
-fn kill(pid: i32) {
-    let pid = nix::unistd::Pid::from_raw(pid);
-    nix::sys::signal::kill(pid, Signal::SIGKILL).expect("it lives");
+/// Kills the worker of the stage: there is at most one, and it is not there all the time.
+fn kill_worker(stage: &Stage) {
+    wait_until("a worker was killed", || {
+        let workers = stage.json(&["workers", "--json"]);
+        let pid = workers[0]["pid"].as_i64().and_then(|pid| i32::try_from(pid).ok());
+        let pid = pid.map(nix::unistd::Pid::from_raw);
+        pid.is_some_and(|pid| nix::sys::signal::kill(pid, Signal::SIGKILL).is_ok())
+    });
 }
 
 #[test]
@@ -121,7 +121,7 @@ fn kills_of_worker_and_supervisor_submit_nothing_twice_and_forget_nothing() {
             stage.wait_for_end();
             stage.start();
         } else {
-            kill(worker(&stage));
+            kill_worker(&stage);
         }
     }
     for id in &ids {
