@@ -4,7 +4,7 @@
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use shiftboss_tests::provider::{Behaviour, Shape, Simulator, check};
-use shiftboss_tests::{Stage, children, wait_for, wait_until};
+use shiftboss_tests::{Stage, wait_for, wait_until};
 use std::time::Duration;
 
 /// A stage whose jobs ask a simulated provider; `change` may change its description.
@@ -87,14 +87,14 @@ fn an_operation_of_every_shape_ends_with_its_file() {
     }
 }
 
-/// The worker of the stage: there is one.
-fn worker(stage: &Stage) -> i32 {
-    wait_for("there is a worker", || children(stage.pid()).first().copied())
-}
-
-fn kill(pid: i32) {
-    let pid = nix::unistd::Pid::from_raw(pid);
-    nix::sys::signal::kill(pid, Signal::SIGKILL).expect("it lives");
+/// Kills the worker of the stage: there is at most one, and it is not there all the time.
+fn kill_worker(stage: &Stage) {
+    wait_until("a worker was killed", || {
+        let workers = stage.json(&["workers", "--json"]);
+        let pid = workers[0]["pid"].as_i64().and_then(|pid| i32::try_from(pid).ok());
+        let pid = pid.map(nix::unistd::Pid::from_raw);
+        pid.is_some_and(|pid| nix::sys::signal::kill(pid, Signal::SIGKILL).is_ok())
+    });
 }
 
 #[test]
@@ -121,7 +121,7 @@ fn kills_of_worker_and_supervisor_submit_nothing_twice_and_forget_nothing() {
             stage.wait_for_end();
             stage.start();
         } else {
-            kill(worker(&stage));
+            kill_worker(&stage);
         }
     }
     for id in &ids {
@@ -283,4 +283,51 @@ fn bad_jobs_are_refused_before_anything_is_sent() {
         });
     }
     assert!(simulator.journal().is_empty());
+}
+
+#[test]
+fn descriptions_are_listed_checked_tried_and_replayed_without_sending_anything() {
+    let stage = Stage::dark("");
+    let text = |output: std::process::Output| {
+        let both = [output.stdout, output.stderr].concat();
+        (output.status.code(), String::from_utf8_lossy(&both).into_owned())
+    };
+    let (code, all) = text(stage.run(&["provider", "check"]));
+    assert_eq!(code, Some(0), "{all}");
+    let listed = stage.json(&["provider", "list", "--json"]);
+    assert_eq!(listed.as_array().map(Vec::len), Some(11), "{listed}");
+    let input = r#"{"project": "p", "model": "veo", "instances": [{"prompt": "a cat"}]}"#;
+    let (code, tried) =
+        text(stage.run(&["provider", "try", "veo", "--input", input, "--id", "p/operations/o"]));
+    assert_eq!(code, Some(0), "{tried}");
+    for part in [
+        "POST https://us-central1-aiplatform.googleapis.com/v1/projects/p/locations/us-central1/",
+        "authorization: ***",
+        r#"{"instances":[{"prompt":"a cat"}]}"#,
+        ":fetchPredictOperation",
+    ] {
+        assert!(tried.contains(part), "{part} in {tried}");
+    }
+    let (code, lacking) = text(stage.run(&["provider", "try", "veo"]));
+    assert_eq!(code, Some(1), "{lacking}");
+    assert!(lacking.contains("{input.project} is missing in the job's input"), "{lacking}");
+    let answers = [
+        json!({"status": 200, "body": {"name": "projects/p/operations/o1"}}),
+        json!({"status": 200, "body": {"name": "projects/p/operations/o1"}}),
+        json!({"status": 503, "headers": {"Retry-After": "100"}}),
+        json!({"status": 200, "body": {"done": true, "response": {
+            "videos": [{"gcsUri": "gs://bucket/a.mp4"}] }}}),
+    ];
+    let recorded = answers.map(|answer| answer.to_string()).join("\n");
+    std::fs::write(stage.path("veo.jsonl"), recorded).expect("the folder is ours");
+    let (code, told) = text(stage.run(&["provider", "replay", "veo", "veo.jsonl"]));
+    assert_eq!(code, Some(0), "{told}");
+    for part in ["Poll: status 503", "download gs://bucket/a.mp4", "Done(", "o1"] {
+        assert!(told.contains(part), "{part} in {told}");
+    }
+    std::fs::create_dir(stage.path("providers")).expect("the folder is ours");
+    std::fs::write(stage.path("providers/mine.toml"), "name = \"mine\"\nbase = 5\n").expect("ours");
+    let (code, wrong) = text(stage.run(&["provider", "check"]));
+    assert_eq!(code, Some(1), "{wrong}");
+    assert!(wrong.contains("mine.toml:2: base: invalid type"), "{wrong}");
 }

@@ -249,6 +249,9 @@ pub(super) enum ProviderCommand {
         /// The job's input: JSON, @FILE, or - for standard input [default: {}]
         #[arg(long, value_name = "JSON|@FILE|-")]
         input: Option<String>,
+        /// The operation's id in the requests that follow the submission
+        #[arg(long, value_name = "OP", default_value = "ID")]
+        id: String,
     },
     /// Read recorded answers as the provider's, and print what an operation makes of them
     Replay {

@@ -31,7 +31,7 @@ pub(super) fn run(context: &Context, what: ProviderCommand) -> Result<(), Error>
     match what {
         ProviderCommand::List => list(context),
         ProviderCommand::Check { files } => check(context, &files),
-        ProviderCommand::Try { name, input } => try_out(context, &name, input.as_deref()),
+        ProviderCommand::Try { name, input, id } => try_out(context, (&name, id), input.as_deref()),
         ProviderCommand::Replay { name, answers } => replay(context, &name, &answers),
         ProviderCommand::Resolve { id, adopt, resubmit: _ } => resolve(context, id, adopt),
     }
@@ -132,7 +132,11 @@ fn get(context: &Context, name: &str) -> Result<Provider, Error> {
     }
 }
 
-fn try_out(context: &Context, name: &str, input: Option<&str>) -> Result<(), Error> {
+fn try_out(
+    context: &Context,
+    (name, id): (&str, String),
+    input: Option<&str>,
+) -> Result<(), Error> {
     let provider = get(context, name)?;
     let input = submit::payload(input.unwrap_or("{}"))?;
     let input: Value = serde_json::from_str(&input)
@@ -152,6 +156,7 @@ fn try_out(context: &Context, name: &str, input: Option<&str>) -> Result<(), Err
         };
         known.insert(name.clone(), value);
     }
+    known.insert("id".to_owned(), id);
     let secret = |_: &str| Some(MASK.to_owned());
     let calls = [
         ("submit", Call::Submit, true),

@@ -286,14 +286,6 @@ impl Config {
         own.unwrap_or(&self.worker)
     }
 
-    /// The folder with descriptions of providers, `providers` beside the configuration file, if it
-    /// is there.
-    #[must_use]
-    pub fn providers_dir(&self) -> Option<PathBuf> {
-        let folder = self.file.as_ref()?.parent()?.join("providers");
-        folder.is_dir().then_some(folder)
-    }
-
     /// The directory of this instance's sockets and locks.
     #[must_use]
     pub fn instance_dir(&self) -> PathBuf {

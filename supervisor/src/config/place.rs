@@ -50,6 +50,16 @@ fn read_text(path: &Path) -> io::Result<String> {
     Ok(text)
 }
 
+impl Config {
+    /// The folder with descriptions of providers, `providers` beside the configuration file, if it
+    /// is there.
+    #[must_use]
+    pub fn providers_dir(&self) -> Option<PathBuf> {
+        let folder = self.file.as_ref()?.parent()?.join("providers");
+        folder.is_dir().then_some(folder)
+    }
+}
+
 /// Names, sizes and times of the files in a folder, to see that something in it has changed.
 pub(crate) fn listing(folder: &Path) -> Vec<(PathBuf, u64, Option<SystemTime>)> {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();

@@ -240,8 +240,7 @@ impl Daemon {
         let lacking = failpoint::lacking();
         env.extend(lacking.map(|words| format!("{}={words}", failpoint::WORKER_LACK_VARIABLE)));
         if let Some(one) = self.config.types.get(job_type) {
-            env.extend(provider_environment(one));
-            env.extend(one.env.0.iter().map(|(name, value)| format!("{name}={value}")));
+            env.extend(environment_of(one));
         }
         let unknown = JobType::of_workload(job_type, 1);
         let configured = self.config.types.get(job_type).unwrap_or(&unknown);
@@ -378,10 +377,10 @@ impl Daemon {
 }
 
 /// The worker program as an absolute path: a bare name is looked up in our own PATH.
-/// What a worker that asks providers needs besides: it may use TCP only, so that names are asked
-/// for by TCP (resolv.conf(5)), and secrets may be systemd's credentials.
-fn provider_environment(one: &JobType) -> Vec<String> {
-    let mut env = Vec::new();
+/// The variables of a type. One that asks providers needs more: where it may use TCP only, names are
+/// asked for by TCP (resolv.conf(5)), and secrets may be systemd's credentials.
+fn environment_of(one: &JobType) -> Vec<String> {
+    let mut env: Vec<_> = one.env.0.iter().map(|(name, value)| format!("{name}={value}")).collect();
     if one.workload != "remote" {
         return env;
     }
