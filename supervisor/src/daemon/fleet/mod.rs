@@ -377,8 +377,8 @@ impl Daemon {
 }
 
 /// The worker program as an absolute path: a bare name is looked up in our own PATH.
-/// The variables of a type. One that asks providers needs more: where it may use TCP only, names are
-/// asked for by TCP (resolv.conf(5)), and secrets may be systemd's credentials.
+/// The variables of a type. One that asks providers needs more: where it may use TCP only, names
+/// are asked for by TCP (resolv.conf(5)), and secrets may be systemd's credentials.
 fn environment_of(one: &JobType) -> Vec<String> {
     let mut env: Vec<_> = one.env.0.iter().map(|(name, value)| format!("{name}={value}")).collect();
     if one.workload != "remote" {
