@@ -92,14 +92,7 @@ pub(crate) fn open(
     let answer = probe::answer(host, tools, path)?;
     let duration_ms = milliseconds(answer.format.duration.as_deref());
     let facts = answer.facts().ok_or_else(|| wrong("it has no video stream".to_owned()))?;
-    let kinds: Vec<&str> = answer.streams.iter().map(|stream| stream.codec_type.as_str()).collect();
-    let mut planned = vec!["video"];
-    planned.extend(plan.audio.iter().map(|_| "audio"));
-    planned.extend(plan.subtitles.iter().map(|_| "subtitle"));
-    if kinds != planned {
-        let (kinds, planned) = (kinds.join(", "), planned.join(", "));
-        return Err(wrong(format!("its streams are {kinds}; {planned} were planned")));
-    }
+    has_planned_streams(&answer, plan).map_err(wrong)?;
     let video = &answer.streams[0];
     let is_square = ratio(video.sample_aspect_ratio.as_deref()).is_none_or(|aspect| aspect == 1.0);
     let found = (facts.video.codec.as_str(), facts.video.width, facts.video.height);
@@ -142,6 +135,19 @@ pub(crate) fn open(
         video: scan.tracks.get(&facts.video.stream).cloned().unwrap_or_default(),
         pictures: scan.pictures,
     })
+}
+
+/// Compares the kinds of the streams, in their order, with the plan.
+fn has_planned_streams(answer: &Answer, plan: &Plan) -> Result<(), String> {
+    let kinds: Vec<&str> = answer.streams.iter().map(|stream| stream.codec_type.as_str()).collect();
+    let mut planned = vec!["video"];
+    planned.extend(plan.audio.iter().map(|_| "audio"));
+    planned.extend(plan.subtitles.iter().map(|_| "subtitle"));
+    if kinds == planned {
+        return Ok(());
+    }
+    let (kinds, planned) = (kinds.join(", "), planned.join(", "));
+    Err(format!("its streams are {kinds}; {planned} were planned"))
 }
 
 /// The packets of every audio track.
