@@ -118,6 +118,8 @@ pub struct Settings {
     /// Folder in which sessions of hardware encoders are counted, absolute path. Empty: they are
     /// not counted.
     pub sessions_dir: String,
+    /// Folder with descriptions of providers, absolute path. Empty: only the shipped ones exist.
+    pub providers_dir: String,
 }
 
 impl Default for Settings {
@@ -146,6 +148,7 @@ impl Default for Settings {
             devices: Vec::new(),
             profiles: BTreeMap::new(),
             sessions_dir: String::new(),
+            providers_dir: String::new(),
         }
     }
 }

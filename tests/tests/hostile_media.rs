@@ -249,7 +249,7 @@ fn an_input_is_a_file_and_never_an_address() {
         fs::copy(made, &path).expect("the folder is ours");
         let job = scene.submit(&path.display().to_string());
         let row = scene.stage.wait_for_state(job, "failed");
-        assert!(row.last_error.contains("its format is none"), "{name}: {}", row.last_error);
+        assert!(row.last_error.contains("is a still picture"), "{name}: {}", row.last_error);
     }
     scene.assert_unharmed("addresses");
 }

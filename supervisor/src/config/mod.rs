@@ -27,7 +27,7 @@ pub use shown::{ReloadDifferences, ShownValue, reload_differences};
 pub use unit::{Forever, NoLimit, Size, Span, SpanOr};
 
 use crate::policy::settings::{PollSettings, Settings, TypeSettings};
-use file::{ConfigFile, Overlay};
+use file::{ConfigFile, Overlay, default_log, default_poll, default_retention};
 use layers::Layers;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -206,16 +206,13 @@ impl Config {
         let mut types = written.types.unwrap_or_default();
         for name in layers.type_names() {
             let written = types.remove(&name).unwrap_or_default();
-            let workload = written.workload.as_deref().unwrap_or(&name);
-            let mut job_type = JobType::of_workload(workload, options.cpus);
+            // In the order of their names: `encode` is there when `keying` asks for it.
+            let encode = config.types.get("encode");
+            let mut job_type = JobType::of_type(&name, &written, encode, options.cpus);
             job_type.overlay(written);
             config.types.insert(name, job_type);
         }
-        for (name, written) in written.profiles.unwrap_or_default() {
-            let mut profile = Profile::empty();
-            profile.overlay(written);
-            config.profiles.insert(name, profile);
-        }
+        config.profiles = Profile::all_of(written.profiles.unwrap_or_default());
         (config, [("work_dir", work_origin), ("runtime_dir", runtime_origin)])
     }
 
@@ -252,6 +249,9 @@ impl Config {
             let profiles = self.profiles.iter();
             profiles.for_each(|(name, one)| (name, one.payload()).hash(&mut hasher));
         }
+        if job_type.workload == "remote" {
+            self.providers_dir().map(|folder| place::listing(&folder)).hash(&mut hasher);
+        }
         TypeSettings { start_mark: hasher.finish(), ..job_type.settings() }
     }
 
@@ -280,6 +280,14 @@ impl Config {
     pub fn worker_of(&self, job_type: &str) -> &Path {
         let own = self.types.get(job_type).and_then(|job_type| job_type.worker.as_deref());
         own.unwrap_or(&self.worker)
+    }
+
+    /// The folder with descriptions of providers, `providers` beside the configuration file, if it
+    /// is there.
+    #[must_use]
+    pub fn providers_dir(&self) -> Option<PathBuf> {
+        let folder = self.file.as_ref()?.parent()?.join("providers");
+        folder.is_dir().then_some(folder)
     }
 
     /// The directory of this instance's sockets and locks.
@@ -322,29 +330,6 @@ fn refused<T>(problems: Vec<Problem>) -> Result<T, ConfigError> {
     Err(ConfigError::Refused(problems))
 }
 
-const fn default_log() -> Log {
-    Log { level: LogLevel::Info, format: LogFormat::Auto, attempt_max: Size::from_bytes(16 << 20) }
-}
-
-const fn default_poll() -> Poll {
-    Poll {
-        idle_min: Span::from_secs(1),
-        idle_max: Span::from_secs(300),
-        factor: 2.0,
-        stagger_max: Span::from_secs(5),
-    }
-}
-
-const fn default_retention() -> Retention {
-    const DAY: u64 = 86_400;
-    Retention {
-        succeeded: SpanOr::from_secs(7 * DAY),
-        failed: SpanOr::from_secs(30 * DAY),
-        cancelled: SpanOr::from_secs(7 * DAY),
-        logs: SpanOr::from_secs(7 * DAY),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -365,8 +350,27 @@ mod tests {
         assert_eq!(config.lock_file(), folder.path().join("shiftboss.db.main.lock"));
         assert_eq!(config.file, None);
         let settings = config.policy_settings();
-        assert_eq!(settings.types.keys().collect::<Vec<_>>(), ["command", "encode", "noop"]);
+        assert_eq!(
+            settings.types.keys().collect::<Vec<_>>(),
+            ["command", "encode", "keying", "noop", "remote"]
+        );
         assert_eq!((settings.running_max, settings.workers_enabled), (None, true));
+    }
+
+    #[test]
+    fn keying_is_encode_once_more_and_goes_first() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let limits = "[types.encode]\npriority = 5\nconfine = \"require\"\nworkers.max = 7";
+        let (config, _) = load(folder.path(), limits);
+        let (encode, keying) = (&config.types["encode"], &config.types["keying"]);
+        assert_eq!(*keying, JobType { priority: 15, ..encode.clone() });
+        let (config, _) = load(folder.path(), &format!("{limits}\n[types.keying]\npriority = -1"));
+        let keying = &config.types["keying"];
+        assert_eq!((keying.priority, keying.workers.max), (-1, 7));
+        let own = "[types.encode]\npriority = 5\n[types.keying]\nworker = \"./keyer\"";
+        let (config, _) = load(folder.path(), own);
+        let keying = &config.types["keying"];
+        assert_eq!((&*keying.workload, keying.priority), ("keying", 0));
     }
 
     #[test]

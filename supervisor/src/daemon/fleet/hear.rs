@@ -171,6 +171,7 @@ impl Daemon {
                 .iter()
                 .map(|(name, profile)| (name.clone(), profile.payload()))
                 .collect(),
+            providers_dir: config.providers_dir().as_deref().map(text).unwrap_or_default(),
         };
         Welcome {
             protocol: PROTOCOL_VERSION,

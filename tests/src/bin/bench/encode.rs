@@ -114,10 +114,14 @@ fn ratio_row(what: &str, (ours, bare): (&[Cost], &[Cost]), part: fn(&Cost) -> f6
 pub(crate) type Order<'a> = (&'a str, &'a [&'a str], &'a str);
 
 pub(crate) fn submit(stage: &Stage, film: &Path, (folder, renditions, preset): Order<'_>) -> i64 {
-    let payload = json!({
-        "op": "ladder", "input": film, "output_dir": stage.path(folder),
-        "renditions": renditions, "preset": preset,
-    });
+    submit_payload(stage, film, folder, &json!({"renditions": renditions, "preset": preset}))
+}
+
+/// The same with any fields of the payload.
+pub(crate) fn submit_payload(stage: &Stage, film: &Path, folder: &str, more: &Value) -> i64 {
+    let mut payload = json!({"op": "ladder", "input": film, "output_dir": stage.path(folder)});
+    let more = more.as_object().expect("benches give an object").clone();
+    payload.as_object_mut().expect("it is an object").extend(more);
     stage.insert("encode", &payload.to_string())
 }
 
@@ -131,11 +135,11 @@ pub(crate) fn run(stage: &Stage, film: &Path, order: Order<'_>) -> Told {
 pub(crate) fn run_shown(stage: &Stage, film: &Path, order: Order<'_>) -> (Told, Argv) {
     let start = Instant::now();
     let job = submit(stage, film, order);
-    let argv = wait_for("ffmpeg encodes", || ffmpeg_of(stage, job));
+    let argv = Argv::of_job(stage, job);
     (wait_told(stage, job, start), argv)
 }
 
-fn wait_told(stage: &Stage, job: i64, start: Instant) -> Told {
+pub(crate) fn wait_told(stage: &Stage, job: i64, start: Instant) -> Told {
     let database = stage.database();
     let sql = "SELECT state, result, last_error FROM jobs WHERE id = ?1";
     let mut statement = database.prepare(sql).expect("the table is there");
@@ -176,6 +180,11 @@ pub(crate) fn ffmpeg_of(stage: &Stage, job: i64) -> Option<Argv> {
 }
 
 impl Argv {
+    /// That of a job's ffmpeg, which is waited for.
+    pub(crate) fn of_job(stage: &Stage, job: i64) -> Self {
+        wait_for("ffmpeg encodes", || ffmpeg_of(stage, job))
+    }
+
     /// The same with its outputs in another folder, which is made.
     pub(crate) fn elsewhere(self, folder: &Path) -> Self {
         std::fs::create_dir_all(folder).expect("the folder is ours");

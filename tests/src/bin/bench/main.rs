@@ -12,8 +12,10 @@ mod history;
 mod idle;
 mod ladder;
 mod machine;
+mod media;
 mod pickup;
 mod process;
+mod remote;
 mod restart;
 mod throughput;
 
@@ -22,7 +24,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 /// All benches by name.
-const BENCHES: [(&str, fn()); 12] = [
+const BENCHES: [(&str, fn()); 14] = [
     ("pickup", pickup::pickup),
     ("throughput", throughput::throughput),
     ("idle", idle::idle),
@@ -35,6 +37,8 @@ const BENCHES: [(&str, fn()); 12] = [
     ("cage", cage::cage),
     ("encode", encode::encode),
     ("ladder", ladder::ladder),
+    ("remote", remote::remote),
+    ("media", media::media),
 ];
 
 fn main() -> ExitCode {
@@ -55,7 +59,8 @@ fn main() -> ExitCode {
     }
     machine::describe(&wanted);
     for (name, bench) in BENCHES {
-        if wanted.iter().any(|one| one == name || one == "all") {
+        let is_part_of_all = name != "media";
+        if wanted.iter().any(|one| one == name || (one == "all" && is_part_of_all)) {
             say(&format!("\n## `{name}`\n"));
             let start = Instant::now();
             bench();

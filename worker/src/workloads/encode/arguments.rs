@@ -58,7 +58,8 @@ pub(super) fn ladder(
 ) -> Vec<OsString> {
     let mut command = command(ffmpeg);
     codec::device(&mut command, plan.encoder, plan.device.as_deref());
-    command.args(INPUT_GUARD).input(input);
+    filter_threads(&mut command, plan);
+    command.args(threads(plan)).args(INPUT_GUARD).input(input);
     command.filter_complex(filter_graph(plan, ""));
     let keyframes = format!("expr:gte(t,n_forced*{KEYFRAME_SECONDS})");
     for (at, (rung, path)) in plan.rungs.iter().zip(staged).enumerate() {
@@ -70,6 +71,20 @@ pub(super) fn ladder(
         command.format("mp4").output(path);
     }
     words(command)
+}
+
+/// Threads of a decoder or an encoder, which follow as the next file.
+pub(super) fn threads(plan: &Plan) -> Vec<String> {
+    let threads = plan.threads.map(|threads| ["-threads".to_owned(), threads.to_string()]);
+    threads.into_iter().flatten().collect()
+}
+
+/// Threads of the filters between them.
+pub(super) fn filter_threads(command: &mut FfmpegCommand, plan: &Plan) {
+    if let Some(threads) = plan.threads {
+        let threads = threads.to_string();
+        command.args(["-filter_threads", &threads, "-filter_complex_threads", &threads]);
+    }
 }
 
 /// What every command begins with.
@@ -119,6 +134,7 @@ pub(super) fn filter_graph(plan: &Plan, cut: &str) -> String {
 /// How the pictures of a rung are encoded.
 pub(super) fn video(command: &mut FfmpegCommand, plan: &Plan, rung: &Rung, keyframes: &str) {
     codec::encoder(command, plan, rung);
+    command.args(threads(plan));
     command.args(["-force_key_frames", keyframes]);
     // Frames keep their times, none is made up. With irregular times the clock of the average
     // rate would be too coarse and drop frames that follow each other closely.
@@ -239,6 +255,26 @@ mod tests {
         assert_eq!(after(&arguments, "-progress"), ["pipe:1"]);
         assert!(!arguments.contains(&"-nostdin".to_owned()));
         assert!(!arguments.contains(&"-enc_time_base".to_owned()));
+    }
+
+    #[test]
+    fn threads_are_told_to_the_decoder_the_filters_and_every_encoder() {
+        let plain = arguments(|_| {});
+        assert_eq!(after(&plain, "-threads"), Vec::<&str>::new());
+        let facts = Facts::for_test();
+        let payload = serde_json::from_str(r#"{"op":"ladder","input":"/a","output_dir":"/b"}"#)
+            .expect("the payload is valid");
+        let mut plan =
+            plan::plan(&facts, &payload, &Chosen::x264()).expect("the film can be planned");
+        plan.threads = Some(3);
+        let staged: Vec<PathBuf> = plan.rungs.iter().map(|r| PathBuf::from(&r.name)).collect();
+        let all = ladder(Path::new("/usr/bin/ffmpeg"), Path::new("/a"), &plan, (&staged, &[]));
+        let all: Vec<String> =
+            all.into_iter().map(|arg| arg.into_string().expect("ASCII")).collect();
+        assert_eq!(after(&all, "-threads"), ["3"; 4]);
+        assert_eq!(after(&all, "-filter_complex_threads"), ["3"]);
+        let position = |words: &str| all.iter().position(|word| word == words);
+        assert!(position("-threads") < position("-i"));
     }
 
     #[test]

@@ -157,6 +157,8 @@ const PASSING: &[(&str, &str)] = &[
     ("No space left on device", "the disk is full"),
     ("Disk quota exceeded", "the disk quota is used up"),
     ("Cannot allocate memory", "memory ran out"),
+    // Of a decoder; what fails next is often a thread, for want of memory too.
+    ("get_buffer() failed", "memory ran out"),
     ("Input/output error", "a disk or a file server failed"),
     ("Resource temporarily unavailable", "the limit of processes or threads was reached"),
     ("Too many open files", "the limit of open files was reached"),
@@ -331,7 +333,7 @@ mod tests {
         // Quoted, not recorded: reports of users whose sessions had run out, and of hosts without
         // a device.
         for line in [
-            "[h264_nvenc @ 0x1] [error] OpenEncodeSessionEx failed: out of memory (10): (no details)",
+            "[h264_nvenc @ 0x1] [error] OpenEncodeSessionEx failed: out of memory (10)",
             "[h264_nvenc @ 0x1] [error] Cannot load libcuda.so.1",
             "[AVHWDeviceContext @ 0x1] [error] No VA display found for device /dev/dri/renderD128.",
             "[error] Device creation failed: -542398533.",

@@ -1,6 +1,8 @@
 //! The op `ladder`, step by step: finish what an earlier attempt left, look at the film, plan,
 //! encode, verify, publish.
 
+mod wishes;
+
 use super::arguments;
 use super::chunks::check;
 use super::chunks::cut::{self, Cuts};
@@ -11,13 +13,13 @@ use super::film::facts::Facts;
 use super::film::probe::{self, Film};
 use super::film::scan::Track;
 use super::hls::{self, Packed};
-use super::host::{Host, go_on};
-use super::loudness::{self, Measured};
+use super::host::{Host, Steady, go_on, threads};
+use super::output::decode;
 use super::output::names::{folder_name, output_name, path_text};
 use super::output::publish::{self, RenameList, Staging};
-use super::output::verify::{self, Made};
+use super::output::verify::{self, Findings, Made};
 use super::payload::{self, Format, Ladder};
-use super::plan::{self, Plan, Thin};
+use super::plan::{self, Plan};
 use super::progress::{Block, Meter};
 use super::run::{self as run_ffmpeg, Files, Lost, Ran, Used};
 use super::tools::Tools;
@@ -26,7 +28,6 @@ use crate::path::{check_read, check_write, parse_path};
 use serde::Serialize;
 use serde_json::{Value, json};
 use shiftboss_protocol::job::{Cause, Failure};
-use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -37,7 +38,7 @@ use std::time::{Duration, Instant};
 /// the outputs are complete and only their renaming was interrupted. What a next attempt can
 /// use is kept.
 pub(super) fn run(job: &Job, host: &dyn Host) -> Result<Value, Failure> {
-    let outcome = attempt(job, host);
+    let outcome = attempt(job, &Steady::new(host));
     let is_over = match &outcome {
         Ok(_) => true,
         Err(failure) => failure.permanent || failure.cause == Cause::Cancelled,
@@ -72,7 +73,8 @@ fn attempt(job: &Job, host: &dyn Host) -> Result<Value, Failure> {
         let lost: Vec<Encoder> = refused.iter().map(|(encoder, _)| *encoder).collect();
         let order = choice::order(&ladder.codecs.0, begun, &lost);
         let chosen = trial::choose(host, &tools, &order, &mut refused)?;
-        let plan = plan::plan(&film.facts, &ladder, &chosen)?;
+        let mut plan = plan::plan(&film.facts, &ladder, &chosen)?;
+        plan.threads = threads(settings);
         let folder = settings.sessions_dir.as_str();
         let _held = match sessions::take(folder, chosen.encoder, plan.rungs.len()) {
             Ok(held) => held,
@@ -99,6 +101,7 @@ fn attempt(job: &Job, host: &dyn Host) -> Result<Value, Failure> {
                     trial::forget(chosen.encoder);
                     sessions::learn(folder, chosen.encoder, &words);
                     refused.push((chosen.encoder, words));
+                    host.begin_anew();
                 }
                 Some(_) | None => return Err(failure),
             },
@@ -229,8 +232,16 @@ impl Work<'_> {
     fn parts<'b>(&'b self, cuts: &'b Cuts) -> Result<Encoding<'b>, Failure> {
         Ok(match make::parts(self, cuts)? {
             make::Made::Parts(parts) => Encoding::Chunks(parts),
-            make::Made::Whole(reason) => Encoding::Whole(Some(self.in_one_go(reason))),
+            make::Made::Whole(reason) => {
+                self.host.begin_anew();
+                Encoding::Whole(Some(self.in_one_go(reason)))
+            }
         })
+    }
+
+    /// Shows a share of what is done before the outputs are checked.
+    pub(super) fn show(&self, share: f64, note: &str) {
+        self.host.progress(Some(share * self.plan.check.begin()), note);
     }
 
     fn in_one_go(&self, reason: String) -> String {
@@ -285,7 +296,7 @@ impl Work<'_> {
         for (at, (rung, name)) in self.plan.rungs.iter().zip(&names).enumerate() {
             go_on(self.host)?;
             let note = format!("checking output {} of {}", at + 1, names.len());
-            self.host.progress(Some(verify::NEARLY), &note);
+            self.host.progress(Some(self.plan.check.begin()), &note);
             let bytes = staging.bytes_of(name)?;
             let of = (rung, self.plan);
             outputs.made.push(verify::open(self.host, self.tools, &staged[at], bytes, of)?);
@@ -296,8 +307,16 @@ impl Work<'_> {
         for made in &outputs.made {
             self.is_worth_it(&made.name, made.bytes, (1, 1))?;
         }
-        outputs.warnings = verify::judge(&outputs.made, &self.as_kept(&outputs.made), &last)?;
+        let film = self.as_kept(&outputs.made);
+        outputs.warnings = verify::judge(&outputs.made, (&film, self.plan), &last)?;
         outputs.warnings.extend(complaint);
+        // Last: what the packets tell already needs no decoder.
+        let count = outputs.made.len();
+        for (at, (made, path)) in outputs.made.iter_mut().zip(&staged).enumerate() {
+            go_on(self.host)?;
+            let check = (self.plan.check, at, count);
+            made.decoded = decode::decode((self.host, self.tools), path, made, check)?;
+        }
         outputs.verify_ms = milliseconds(verifying.elapsed());
         Ok(outputs)
     }
@@ -316,57 +335,6 @@ impl Work<'_> {
         outputs.packed = Some(hls::pack(self, staging, made, (&name, seconds))?);
         outputs.pack_ms = milliseconds(packing.elapsed());
         Ok(outputs)
-    }
-
-    /// The film as its outputs are to show it: with as many pictures as are kept.
-    fn as_kept(&self, made: &[Made]) -> Cow<'_, Film> {
-        let Some(thin) = self.plan.thin else { return Cow::Borrowed(self.film) };
-        let mut film = self.film.clone();
-        if let Some(track) = film.scan.tracks.get_mut(&self.plan.video_stream) {
-            track.decodable = match thin {
-                Thin::Every(count) => track.decodable.div_ceil(u64::from(count)),
-                // As many as there are times for: their span is compared.
-                Thin::Resample(_) => made.first().map_or(0, |made| made.video.packets),
-            };
-        }
-        Cow::Owned(film)
-    }
-
-    /// Ends the job when a rendition of which `bytes` are made will be larger than the film.
-    ///
-    /// # Errors
-    /// A permanent [`Failure`] that says so, where the job asks for it.
-    pub(super) fn is_worth_it(
-        &self,
-        rendition: &str,
-        bytes: u64,
-        (done, all): (u64, u64),
-    ) -> Result<(), Failure> {
-        // What a tenth of a film takes says little about the rest.
-        if !self.ladder.stop_when_larger || done.saturating_mul(10) < all {
-            return Ok(());
-        }
-        let whole = u128::from(bytes) * u128::from(all) / u128::from(done.max(1));
-        if whole <= u128::from(self.film.bytes) {
-            return Ok(());
-        }
-        let film = self.film.bytes;
-        let message = format!(
-            "rendition {rendition} would have {whole} bytes, the film has {film}: \
-             stop_when_larger ended the job; ask for fewer bits (crf, maxrate) or less renditions"
-        );
-        Err(Failure::permanent(Cause::Limit, message))
-    }
-
-    /// The loudness of each audio track, where that is to be changed and it is not silent.
-    ///
-    /// # Errors
-    /// The [`Failure`] of the run that measures it.
-    pub(super) fn loudness(&self, share: Option<f64>) -> Result<Vec<Option<Measured>>, Failure> {
-        let Some(target) = self.plan.loudness else { return Ok(Vec::new()) };
-        let film = (self.tools, self.input);
-        let measure = |track| loudness::measure(self.host, film, track, (target, share));
-        self.plan.audio.iter().map(measure).collect()
     }
 
     /// Joined outputs hold every picture of the film at its time. When one does not, all is
@@ -392,9 +360,11 @@ impl Work<'_> {
         let files = Files::of(self.input, folder);
         let lost = self.lost.of(self.plan.encoder);
         run_ffmpeg::encode(self.host, files, (argv, lost), &mut |block| {
-            let bytes = run_ffmpeg::bytes_of(staged.iter().map(PathBuf::as_path));
-            let (fraction, note) = meter.report(began.elapsed(), block, bytes);
-            self.host.progress(fraction, &note);
+            let sizes: Vec<u64> =
+                staged.iter().map(|path| run_ffmpeg::bytes_of([path.as_path()])).collect();
+            let (fraction, note) = meter.report(began.elapsed(), block, sizes.iter().sum());
+            let fraction = fraction.map(|fraction| fraction * self.plan.check.begin());
+            self.host.progress(fraction, &format!("{note}{}", self.plan.sizes(&sizes)));
         })
     }
 
@@ -420,6 +390,7 @@ impl Work<'_> {
                 bytes: made.bytes,
                 video_codec: &made.codec,
                 audio: made.audio,
+                check: made.findings(self.plan.check),
             })
             .collect();
         let hls = outputs.packed.as_ref().map(|packed| {
@@ -471,6 +442,8 @@ struct Output<'a> {
     bytes: u64,
     video_codec: &'a str,
     audio: bool,
+    /// What its check found.
+    check: Findings,
 }
 
 /// The film in the job's result.

@@ -9,7 +9,8 @@ use super::codec::{Codec, Encoder};
 use super::film::facts::Facts;
 use super::film::tracks::{Audio, Wish, tracks};
 use super::film::treatment::{Treatment, treatment};
-use super::payload::{AudioLayout, Format, Ladder, Preset, Rendition};
+use super::payload::{AudioLayout, Check, Format, Ladder, Preset, Rendition};
+use super::progress::size_text;
 use serde::Serialize;
 use shiftboss_protocol::job::{Cause, Failure};
 
@@ -44,12 +45,29 @@ pub(super) struct Plan {
     pub(super) subtitles: Vec<u32>,
     pub(super) crf: u32,
     pub(super) preset: Preset,
+    /// Threads for each thing that FFmpeg does; `None`: it chooses. Not a part of what outputs are.
+    #[serde(skip)]
+    pub(super) threads: Option<u32>,
+    /// How outputs are checked. Not a part of what they are.
+    #[serde(skip)]
+    pub(super) check: Check,
     /// What was decided about the film, for people.
     #[serde(skip)]
     pub(super) notes: Vec<String>,
 }
 
 impl Plan {
+    /// How large the outputs of more than one rung are so far, for a note.
+    pub(super) fn sizes(&self, bytes: &[u64]) -> String {
+        if self.rungs.len() < 2 {
+            return String::new();
+        }
+        let sizes = self.rungs.iter().zip(bytes);
+        let sizes: Vec<String> =
+            sizes.map(|(rung, bytes)| format!("{} {}", rung.name, size_text(*bytes))).collect();
+        format!(" ({})", sizes.join(", "))
+    }
+
     /// Outputs hold more than pictures.
     pub(super) fn has_beside(&self) -> bool {
         !self.audio.is_empty() || !self.subtitles.is_empty()
@@ -115,6 +133,8 @@ pub(super) fn plan(facts: &Facts, ladder: &Ladder, chosen: &Chosen) -> Result<Pl
         subtitles: tracks.subtitles,
         crf: ladder.crf.0,
         preset: ladder.preset,
+        threads: None,
+        check: ladder.check,
         notes,
     })
 }
@@ -211,6 +231,8 @@ impl Plan {
             subtitles: Vec::new(),
             crf: 30,
             preset: Preset::Ultrafast,
+            threads: None,
+            check: Check::default(),
             notes: Vec::new(),
         }
     }

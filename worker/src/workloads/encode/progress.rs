@@ -117,6 +117,7 @@ impl Meter {
         if let Some(out) = block.out_time_us.filter(|out| *out > 0 && bytes > 0) {
             parts.push(rate_text(as_float(bytes) * 8.0 * 1e6 / as_float(out)));
         }
+        let size = (bytes > 0).then(|| size_text(bytes));
         let speed = self.speed.filter(|speed| *speed > 0.000_1);
         if let Some(speed) = speed {
             parts.push(if speed < 0.1 {
@@ -134,6 +135,7 @@ impl Meter {
             (None, Some(out), _) => parts.push(format!("{} done", time_text(as_float(out) / 1e6))),
             (Some(_), _, _) | (None, None, _) => {}
         }
+        parts.extend(size);
         if parts.is_empty() { "starting".to_owned() } else { parts.join(", ") }
     }
 }
@@ -148,6 +150,15 @@ fn rate_text(bits_per_second: f64) -> String {
         format!("{:.0} kbit/s", bits_per_second / 1e3)
     } else {
         format!("{:.1} Mbit/s", bits_per_second / 1e6)
+    }
+}
+
+/// `512 kB`, `3.1 MB`, `1.2 GB`.
+pub(super) fn size_text(bytes: u64) -> String {
+    match as_float(bytes) {
+        bytes if bytes < 1e6 => format!("{:.0} kB", bytes / 1e3),
+        bytes if bytes < 1e9 => format!("{:.1} MB", bytes / 1e6),
+        bytes => format!("{:.2} GB", bytes / 1e9),
     }
 }
 
@@ -220,7 +231,7 @@ mod tests {
         let mut meter = Meter::new(Some(28_000_000));
         let block = &blocks(RECORDED)[0];
         let (fraction, note) = meter.report(Duration::from_secs(2), block, 1_074_667);
-        assert_eq!(note, "91.7 fps, 2.1 Mbit/s, speed 2.0x, eta 12s");
+        assert_eq!(note, "91.7 fps, 2.1 Mbit/s, speed 2.0x, eta 12s, 1.1 MB");
         assert!((fraction.expect("the length is known") - 0.1462).abs() < 0.001);
     }
 
@@ -255,6 +266,13 @@ mod tests {
         let (fraction, note) = meter.report(Duration::ZERO, &blocks(RECORDED)[0], 0);
         assert_eq!(fraction, None);
         assert_eq!(note, "91.7 fps, speed 2.0x, 4s done");
+    }
+
+    #[test]
+    fn sizes_are_short() {
+        assert_eq!(size_text(512_300), "512 kB");
+        assert_eq!(size_text(3_140_000), "3.1 MB");
+        assert_eq!(size_text(1_234_000_000), "1.23 GB");
     }
 
     #[test]

@@ -71,7 +71,20 @@ pub(super) fn ffmpeg(
     argv: Vec<OsString>,
     show: &mut (dyn FnMut(&Block) + Send),
 ) -> Result<Ran, Failure> {
-    run(host, (files, None), (argv, None), show)
+    run(host, (files, &[], None), (argv, None), show)
+}
+
+/// The same for a command that reads `more` files too.
+///
+/// # Errors
+/// As [`ffmpeg`].
+pub(super) fn ffmpeg_on(
+    host: &dyn Host,
+    (files, more): (Files<'_>, &[&Path]),
+    argv: Vec<OsString>,
+    show: &mut (dyn FnMut(&Block) + Send),
+) -> Result<Ran, Failure> {
+    run(host, (files, more, None), (argv, None), show)
 }
 
 /// The same for a command that encodes pictures: tells whether its encoder failed, and not the
@@ -85,7 +98,7 @@ pub(super) fn encode(
     command: (Vec<OsString>, Option<&Lost>),
     show: &mut (dyn FnMut(&Block) + Send),
 ) -> Result<Ran, Failure> {
-    run(host, (files, None), command, show)
+    run(host, (files, &[], None), command, show)
 }
 
 /// What hardware said when it refused to encode.
@@ -117,17 +130,18 @@ pub(super) fn ffmpeg_within(
     (input, within): (&Path, &Path),
     argv: Vec<OsString>,
 ) -> Result<Ran, Failure> {
-    run(host, (Files::of(input, within), Some(within)), (argv, None), &mut |_| ())
+    run(host, (Files::of(input, within), &[], Some(within)), (argv, None), &mut |_| ())
 }
 
 fn run(
     host: &dyn Host,
-    (files, within): (Files<'_>, Option<&Path>),
+    (files, more, within): (Files<'_>, &[&Path], Option<&Path>),
     (argv, lost): (Vec<OsString>, Option<&Lost>),
     show: &mut (dyn FnMut(&Block) + Send),
 ) -> Result<Ran, Failure> {
     let mut read = tools::beside(host.settings(), argv.first());
     read.push(Place::from(files.read));
+    read.extend(more.iter().map(|path| Place::from(*path)));
     let program = Program {
         argv,
         read,

@@ -4,7 +4,8 @@
 //! a clock of microseconds in their headers: so every file says exactly where it belongs.
 
 use super::super::arguments::{
-    INPUT_GUARD, beside, command, filter_graph, no_more_streams, video, words,
+    INPUT_GUARD, beside, command, filter_graph, filter_threads, no_more_streams, threads, video,
+    words,
 };
 use super::super::codec::arguments as codec;
 use super::super::loudness::Measured;
@@ -31,6 +32,8 @@ pub(crate) fn chunk(
         // Not accurate: what is decoded before the chunk is dropped below, by time.
         command.args(["-noaccurate_seek", "-seek_timestamp", "1", "-ss", &seconds(seek_us)]);
     }
+    filter_threads(&mut command, plan);
+    command.args(threads(plan));
     film(&mut command, input, cuts);
     command.filter_complex(filter_graph(plan, &trim(chunk)));
     let keyframes = keyframes(chunk);

@@ -145,7 +145,7 @@ impl Parts<'_> {
                 .host
                 .log(&format!("{taken} of {count} chunks are taken over from an earlier attempt"));
             let share = self.share.now();
-            self.work.host.progress(Some(share), &format!("{taken} of {count} chunks are there"));
+            self.work.show(share, &format!("{taken} of {count} chunks are there"));
         }
         Ok(())
     }
@@ -167,7 +167,7 @@ impl Parts<'_> {
 
     /// The audio of the whole film, first: what is wrong with it shows before the hours.
     fn make_sound(&mut self) -> Result<(), Failure> {
-        let (host, names) = (self.work.host, [SOUND_FILE.to_owned()]);
+        let (work, host, names) = (self.work, self.work.host, [SOUND_FILE.to_owned()]);
         if !self.work.plan.has_beside() {
             return Ok(());
         }
@@ -183,7 +183,7 @@ impl Parts<'_> {
             let share = &mut self.share;
             let files = Files::of(input, &folder);
             let Ran { last, stderr, used } = run::ffmpeg(host, files, argv, &mut |block| {
-                host.progress(Some(share.on_sound(block)), "encoding the audio");
+                work.show(share.on_sound(block), "encoding the audio");
             })?;
             self.used += used;
             self.is_complete(&last)?;
@@ -226,7 +226,8 @@ impl Parts<'_> {
         for path in &outputs {
             go_on(self.work.host)?;
             let bytes = run::bytes_of([path.as_path()]);
-            let doing = (doing.as_str(), Some(self.share.now()));
+            let share = self.share.now() * self.work.plan.check.begin();
+            let doing = (doing.as_str(), Some(share));
             let found = probe::pictures(self.work.host, self.work.tools, path, bytes, doing)
                 .map_err(|failure| Failure { permanent: false, ..failure })?;
             if let Err(reason) = check::compare(self.cuts, chunk, &found.pictures) {
@@ -276,7 +277,7 @@ impl Parts<'_> {
             let done =
                 (parts.film_us(chunk, frame), run::bytes_of(outputs.iter().map(PathBuf::as_path)));
             let (part, note) = share.on_pictures(began.elapsed(), block, done);
-            work.host.progress(Some(part), &format!("{note}, chunk {} of {count}", at + 1));
+            work.show(part, &format!("{note}, chunk {} of {count}", at + 1));
         });
         self.share = share;
         let Ran { last, stderr, used } = match ended {
@@ -308,7 +309,7 @@ impl Parts<'_> {
     /// # Errors
     /// The [`Failure`] of the run that failed; the parts stay.
     pub(crate) fn join(&mut self, staged: &[PathBuf]) -> Result<(), Failure> {
-        let (host, count) = (self.work.host, staged.len());
+        let (work, host, count) = (self.work, self.work.host, staged.len());
         let sound = self.shelf.path_of(SOUND, SOUND_FILE);
         let sound = self.work.plan.has_beside().then_some(sound.as_path());
         let chunks: Vec<String> = (0..self.records.len()).map(part_name).collect();
@@ -326,7 +327,7 @@ impl Parts<'_> {
             let (read, write) = (folder_of(&list), Some(folder_of(output)));
             let files = Files { input: &list, read, write };
             let Ran { last, used, .. } = run::ffmpeg(host, files, argv, &mut |block| {
-                host.progress(Some(share.on_joining((at, count), block)), &note);
+                work.show(share.on_joining((at, count), block), &note);
             })?;
             self.used += used;
             self.is_complete(&last)?;

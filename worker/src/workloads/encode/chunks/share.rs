@@ -107,7 +107,7 @@ mod tests {
             shown.push(part);
         }
         // 20 of 40 seconds are left at twice the speed of the film.
-        assert_eq!(note, "90.0 fps, 775 kbit/s, speed 2.0x, eta 10s");
+        assert_eq!(note, "90.0 fps, 775 kbit/s, speed 2.0x, eta 10s, 7.8 MB");
         share.chunk_done(20_000_000, 2_500_000);
         shown.push(share.on_pictures(Duration::from_secs(11), &block(), (0, 0)).0);
         share.chunk_done(20_000_000, 2_500_000);

@@ -133,6 +133,8 @@ pub(crate) struct Beside {
     pub(crate) layout: Option<String>,
     /// As the file has it, mostly ISO 639-2.
     pub(crate) language: Option<String>,
+    /// How many packets there are, once they were counted.
+    pub(crate) packets: Option<u64>,
     /// Players choose it when nobody asks for another.
     pub(crate) default: bool,
 }
@@ -184,6 +186,10 @@ impl Answer {
     /// What the file is when it is no film: words that follow its name.
     pub(crate) fn no_film(&self) -> &'static str {
         let has = |kind: &str| self.streams.iter().any(|stream| stream.codec_type == kind);
+        if self.streams.iter().any(|stream| stream.codec_type == "video" && !stream.is_cover()) {
+            return "has a video stream without a size: its header is damaged, or it is larger than \
+                    FFmpeg can decode";
+        }
         match (has("audio"), has("video")) {
             (true, true) => "has no video stream but a cover: it is sound (audio only)",
             (true, false) => "has no video stream: it is sound (audio only)",
@@ -228,6 +234,7 @@ impl Stream {
             channels: self.channels,
             layout: self.channel_layout.clone().filter(|layout| layout != "unknown"),
             language: language.map(|tag| tag.chars().take(TAG_CHARS_MAX).collect()),
+            packets: None,
             default: self.has("default"),
         }
     }
@@ -371,6 +378,7 @@ impl Beside {
             channels: if kind == Kind::Audio { 2 } else { 0 },
             layout: None,
             language: None,
+            packets: None,
             default: false,
         }
     }
@@ -418,6 +426,24 @@ mod tests {
         let film = r#"{"index":2,"codec_type":"video","width":640,"height":360}"#;
         let facts = facts(&format!("{cover},{sound},{film}")).expect("it has a film");
         assert_eq!((facts.video.stream, facts.audio.map(|sound| sound.stream)), (2, Some(1)));
+    }
+
+    #[test]
+    fn what_is_no_film_is_told_by_what_it_holds() {
+        let told = |streams: &str| {
+            let text = format!(r#"{{"streams":[{streams}]}}"#);
+            let answer: Answer = serde_json::from_str(&text).expect("the test's JSON is valid");
+            assert_eq!(answer.facts(), None, "{streams}");
+            answer.no_film()
+        };
+        let sound = r#"{"codec_type":"audio","codec_name":"mp3","channels":2}"#;
+        let cover = r#"{"codec_type":"video","width":9,"height":9,
+                        "disposition":{"attached_pic":1}}"#;
+        let unsized_film = r#"{"codec_type":"video"}"#;
+        assert!(told(sound).contains("(audio only)"));
+        assert!(told(&format!("{sound},{cover}")).contains("but a cover"));
+        assert!(told(cover).contains("still picture"));
+        assert!(told(&format!("{sound},{unsized_film}")).contains("without a size"));
     }
 
     #[test]

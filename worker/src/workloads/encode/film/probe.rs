@@ -58,6 +58,10 @@ pub(crate) fn film(
     let scan = Scan::with_clock(facts.video.stream, facts.video.rate);
     let mut scan = self::scan(host, tools, path, bytes, (("checking the input", None), scan))?;
     scan.pictures.sort();
+    for beside in &mut facts.streams {
+        let track = scan.tracks.get(&beside.stream);
+        beside.packets = Some(track.map_or(0, |track| track.packets));
+    }
     if facts::is_of_pictures(&facts.container) && scan.pictures.times_us.len() == 1 {
         return Err(refuse("is a still picture, not a film"));
     }
@@ -232,7 +236,8 @@ impl Lines for Listing<'_> {
     }
 }
 
-fn ffprobe(
+/// A run of ffprobe on one file.
+pub(crate) fn ffprobe(
     (host, tools): (&dyn Host, &Tools),
     guard: &[&str],
     arguments: &[&str],

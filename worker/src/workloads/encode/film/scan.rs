@@ -15,6 +15,8 @@ const TRACKS_MAX: usize = 256;
 const KEYFRAMES_MAX: usize = 200_000;
 /// From here on FFmpeg takes a gap in MPEG-TS for a break of the clock and closes it.
 const BREAK_US: i64 = 10_000_000;
+/// No packet is shown for longer than a day.
+const SHOWN_MAX_US: i64 = 86_400_000_000;
 
 /// All packets of a file.
 #[derive(Clone, Debug, Default)]
@@ -185,7 +187,8 @@ impl Track {
         if is_decodable {
             self.decodable_us = Some(self.decodable_us.map_or(begin, |first| first.min(begin)));
         }
-        let end = begin + packet.duration_us.unwrap_or(0).clamp(0, BREAK_US);
+        // A picture of a slide show may be shown for long.
+        let end = begin + packet.duration_us.unwrap_or(0).clamp(0, SHOWN_MAX_US);
         self.first_us = Some(self.first_us.map_or(begin, |first| first.min(begin)));
         self.last_us = Some(self.last_us.map_or(begin, |last| last.max(begin)));
         self.end_us = Some(self.end_us.map_or(end, |last| last.max(end)));

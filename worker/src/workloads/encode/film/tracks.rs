@@ -34,6 +34,15 @@ const TEXTS: &[&str] = &[
 /// Subtitles that are pictures.
 const PICTURES: &[&str] = &["hdmv_pgs_subtitle", "dvd_subtitle", "dvb_subtitle", "xsub"];
 
+/// Whether a codec of subtitles is text, or pictures.
+pub(crate) fn is_text(codec: &str) -> bool {
+    TEXTS.contains(&codec)
+}
+
+pub(crate) fn is_picture(codec: &str) -> bool {
+    PICTURES.contains(&codec)
+}
+
 /// An audio track of every output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct Audio {
@@ -52,7 +61,7 @@ pub(crate) struct Wish {
     pub(crate) bitrate: u64,
     /// Surround sound stays what it is instead of becoming stereo.
     pub(crate) keeps_surround: bool,
-    /// The container holds subtitles that are text.
+    /// Outputs hold subtitles that are text.
     pub(crate) holds_text: bool,
 }
 
@@ -84,19 +93,9 @@ pub(crate) fn tracks(facts: &Facts, wish: Wish) -> Tracks {
 
 impl Tracks {
     fn take_audio(&mut self, beside: &Beside, wish: Wish) {
-        let refused = if beside.codec == "unknown" {
-            "it cannot be decoded"
-        } else if beside.channels == 0 {
-            "it has no channels"
-        } else if beside.channels > CHANNELS_MAX {
-            "it has more than 8 channels"
-        } else if self.audio.len() == TRACKS_MAX {
-            "there are more than 16"
-        } else {
-            ""
-        };
-        if !refused.is_empty() {
-            return self.drop(beside, "audio", refused);
+        let many = (self.audio.len() == TRACKS_MAX).then_some("there are more than 16");
+        if let Some(why) = refusal(beside).or(many) {
+            return self.drop(beside, "audio", why);
         }
         let is_surround = beside.channels > 2;
         let channels = match beside.channels {
@@ -135,6 +134,21 @@ impl Tracks {
 
     fn drop(&mut self, beside: &Beside, what: &str, why: &str) {
         self.notes.push(format!("{} dropped: {why}", name(beside, what)));
+    }
+}
+
+/// Why an audio track cannot be taken.
+fn refusal(beside: &Beside) -> Option<&'static str> {
+    if beside.codec == "unknown" {
+        Some("it cannot be decoded")
+    } else if beside.packets == Some(0) {
+        Some("it holds no packet")
+    } else if beside.channels == 0 {
+        Some("it has no channels")
+    } else if beside.channels > CHANNELS_MAX {
+        Some("it has more than 8 channels")
+    } else {
+        None
     }
 }
 

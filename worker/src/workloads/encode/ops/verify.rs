@@ -4,17 +4,18 @@
 //! that is about the file: errors that every decoder prints at the begin of a film, and clocks that
 //! jump, are none.
 
-use super::super::arguments::{self, MEDIA_GUARD};
+use super::super::arguments::MEDIA_GUARD;
 use super::super::classify::Stderr;
 use super::super::film::facts::{self, Answer};
 use super::super::film::probe::{self, Film};
 use super::super::film::scan::Scan;
 use super::super::film::truncation::{tolerance_us, truncation};
 use super::super::host::{Host, go_on};
+use super::super::output::decode;
 use super::super::output::names::path_text;
 use super::super::output::verify::lost_frames;
-use super::super::progress::{Block, Meter};
-use super::super::run::{self as run_ffmpeg, Files, Ran};
+use super::super::progress::Block;
+use super::super::run::Ran;
 use super::super::tools::Tools;
 use crate::attempt::Job;
 use crate::parse_payload;
@@ -170,19 +171,15 @@ impl Work<'_> {
     }
 
     fn decode(&self, streams: &[&str], length_us: Option<u64>) -> Result<Ran, Failure> {
-        let mut command = arguments::command(&self.tools.ffmpeg);
-        command.args(MEDIA_GUARD).input(self.input);
-        for stream in streams {
-            command.map(stream);
-        }
-        // Every frame counts once, at whatever time it comes.
-        command.args(["-fps_mode", "passthrough"]).format("null").output("-");
-        let argv = arguments::words(command);
-        let (began, mut meter) = (Instant::now(), Meter::new(length_us));
-        run_ffmpeg::ffmpeg(self.host, Files::only(self.input), argv, &mut |block| {
-            let (fraction, note) = meter.report(began.elapsed(), block, 0);
-            self.host.progress(fraction, &format!("decoding, {note}"));
-        })
+        decode::to_null(
+            (self.host, self.tools),
+            self.input,
+            streams,
+            length_us,
+            &mut |part, note| {
+                self.host.progress(part, note);
+            },
+        )
     }
 }
 

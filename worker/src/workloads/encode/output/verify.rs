@@ -2,15 +2,18 @@
 //! are counted, then all are compared with each other, with FFmpeg's own numbers and with the
 //! film. [`judge`] is pure.
 
-use super::super::film::facts::{milliseconds, ratio};
+use super::super::film::facts::{Answer, milliseconds, ratio};
 use super::super::film::pictures::Pictures;
 use super::super::film::probe::{self, Film};
 use super::super::film::scan::{Scan, Track};
 use super::super::film::truncation::{length_text, tolerance_us};
 use super::super::host::Host;
-use super::super::plan::{Plan, Rung};
+use super::super::payload::Check;
+use super::super::plan::{KEYFRAME_SECONDS, Plan, Rung};
 use super::super::progress::Block;
 use super::super::tools::Tools;
+use super::sync::{self, Pair};
+use serde::Serialize;
 use shiftboss_protocol::job::{Cause, Failure};
 use std::path::Path;
 
@@ -36,8 +39,39 @@ pub(crate) struct Made {
     pub(crate) audio: bool,
     /// Its video packets.
     pub(crate) video: Track,
+    /// Those of its audio tracks, in the order of the plan.
+    pub(crate) sounds: Vec<Track>,
     /// When each of its pictures is shown.
     pub(crate) pictures: Pictures,
+    /// Frames that its check decoded.
+    pub(crate) decoded: u64,
+}
+
+/// What the check of an output found, as the job's result tells it. Times are milliseconds by the
+/// output's own clock.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Findings {
+    kind: Check,
+    decoded_frames: u64,
+    keyframes: usize,
+    /// When the first picture begins and the last one ends.
+    video_ms: (i64, i64),
+    /// The same of every audio track.
+    audio_ms: Vec<(i64, i64)>,
+}
+
+impl Made {
+    pub(crate) fn findings(&self, kind: Check) -> Findings {
+        let ms =
+            |track: &Track| (track.first_us.unwrap_or(0) / 1000, track.end_us.unwrap_or(0) / 1000);
+        Findings {
+            kind,
+            decoded_frames: self.decoded,
+            keyframes: self.pictures.keys_us.len(),
+            video_ms: ms(&self.video),
+            audio_ms: self.sounds.iter().map(ms).collect(),
+        }
+    }
 }
 
 /// Opens the output of `rung` at `path`, which has `bytes` bytes.
@@ -75,17 +109,31 @@ pub(crate) fn open(
     {
         return Err(wrong(format!("it is {found:?}, {}x{} was planned", rung.width, rung.height)));
     }
+    beside(&answer, plan).map_err(wrong)?;
+    let transfer = facts.video.transfer.as_deref();
+    if plan.treatment.tone_map.is_some() && transfer != Some("bt709") {
+        return Err(wrong(format!("its light is {transfer:?}, bt709 was planned")));
+    }
     let doing = format!("checking {name}");
     let scan = Scan::with_clock(facts.video.stream, None);
-    let mut scan = probe::scan(host, tools, path, bytes, ((&doing, Some(NEARLY)), scan))?;
+    let mut scan =
+        probe::scan(host, tools, path, bytes, ((&doing, Some(plan.check.begin())), scan))?;
     scan.pictures.sort();
     if let Some(words) = &scan.cut {
         return Err(wrong(format!("it is cut: {words}")));
     }
-    for (at, _) in plan.audio.iter().enumerate() {
-        if !scan.tracks.keys().any(|stream| usize::try_from(*stream) == Ok(at + 1)) {
-            return Err(wrong(format!("its audio track {} holds no packet", at + 1)));
-        }
+    let mut sounds = Vec::new();
+    for stream in answer.streams.iter().filter(|stream| stream.codec_type == "audio") {
+        let Some(track) = scan.tracks.get(&stream.index) else {
+            return Err(wrong(format!("its audio track {} holds no packet", stream.index)));
+        };
+        sounds.push(track.clone());
+    }
+    let end_us = scan.end_us();
+    let declared_us = duration_ms.and_then(|ms| i64::try_from(ms * 1000).ok());
+    if declared_us.is_none_or(|us| (us - end_us).abs() > tolerance_us(end_us)) {
+        let (end, declared) = (length_text(end_us), declared_us.map(length_text));
+        return Err(wrong(format!("it holds {end}, but declares {declared:?}")));
     }
     Ok(Made {
         name: name.clone(),
@@ -95,9 +143,30 @@ pub(crate) fn open(
         bytes,
         codec: facts.video.codec,
         audio: facts.audio.is_some(),
+        sounds,
+        decoded: 0,
         video: scan.tracks.get(&facts.video.stream).cloned().unwrap_or_default(),
         pictures: scan.pictures,
     })
+}
+
+/// Compares what an output holds beside its pictures with the plan.
+fn beside(answer: &Answer, plan: &Plan) -> Result<(), String> {
+    let mut audio = plan.audio.iter();
+    for stream in &answer.streams {
+        let codec = stream.codec_name.as_deref().unwrap_or("unknown");
+        let found = (codec, stream.channels);
+        let planned = match stream.codec_type.as_str() {
+            "audio" => ("aac", audio.next().map_or(0, |audio| audio.channels)),
+            "subtitle" => ("mov_text", 0),
+            _ => continue,
+        };
+        if found != planned {
+            let index = stream.index;
+            return Err(format!("its stream {index} is {found:?}, {planned:?} was planned"));
+        }
+    }
+    Ok(())
 }
 
 /// Compares the outputs with each other, with FFmpeg's `last` block and with the film. Returns
@@ -106,7 +175,11 @@ pub(crate) fn open(
 /// # Errors
 /// A retryable [`Failure`] when the outputs contradict FFmpeg or each other, a permanent one
 /// when they show that the film is damaged.
-pub(crate) fn judge(made: &[Made], film: &Film, last: &Block) -> Result<Vec<String>, Failure> {
+pub(crate) fn judge(
+    made: &[Made],
+    (film, plan): (&Film, &Plan),
+    last: &Block,
+) -> Result<Vec<String>, Failure> {
     let wrong = |what: String| Err(Failure::retryable(Cause::Error, what));
     let damaged = |what: String| {
         Err(Failure::permanent(Cause::Error, format!("the input is damaged or truncated: {what}")))
@@ -145,6 +218,18 @@ pub(crate) fn judge(made: &[Made], film: &Film, last: &Block) -> Result<Vec<Stri
         let (found, wanted) = (length_text(found), length_text(wanted));
         return damaged(format!("its pictures span {wanted}, those that were decoded {found}"));
     }
+    for made in made {
+        if let Err(what) = has_own_rhythm(made) {
+            return wrong(what);
+        }
+        for (audio, sound) in plan.audio.iter().zip(&made.sounds) {
+            let Some(wanted) = film.scan.tracks.get(&audio.stream) else { continue };
+            let film = Pair { pictures: &source, sound: wanted };
+            if let Some(what) = sync::shift(film, Pair { pictures: &made.video, sound }) {
+                return wrong(format!("output {} failed its check: {what}", made.name));
+            }
+        }
+    }
     let mut warnings = Vec::new();
     if lost > 0 {
         warnings.push(format!("{lost} of {} frames could not be decoded", source.decodable));
@@ -154,6 +239,24 @@ pub(crate) fn judge(made: &[Made], film: &Film, last: &Block) -> Result<Vec<Stri
         warnings.push(format!("{dropped} frames were dropped: others are shown at their times"));
     }
     Ok(warnings)
+}
+
+/// No picture comes longer after its keyframe than keyframes are planned apart: players can jump
+/// and switch there.
+fn has_own_rhythm(made: &Made) -> Result<(), String> {
+    let apart_us = i64::from(KEYFRAME_SECONDS) * 1_000_000;
+    let mut keys = made.pictures.keys_us.iter().peekable();
+    let mut key = keys.next().copied().unwrap_or(i64::MIN / 2);
+    for time in &made.pictures.times_us {
+        while let Some(next) = keys.next_if(|next| **next <= *time) {
+            key = *next;
+        }
+        if time - key > apart_us + SAME_TIME_US {
+            let (name, at) = (&made.name, length_text(*time));
+            return Err(format!("output {name} failed its check: no keyframe up to {at}"));
+        }
+    }
+    Ok(())
 }
 
 /// How many of its frames were not `decoded`; 0 where packets are no measure of frames.
@@ -172,7 +275,9 @@ fn have_same_keyframes(one: &Track, other: &Track) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::super::super::codec::trial::Chosen;
     use super::super::super::film::facts::Facts;
+    use super::super::super::plan;
     use super::*;
 
     fn track(frames: u32) -> Track {
@@ -187,7 +292,11 @@ mod tests {
     }
 
     fn made(frames: u32) -> Made {
-        Made { name: "720p".to_owned(), video: track(frames), ..Made::default() }
+        let mut pictures = Pictures::of(0);
+        for frame in 0..i64::from(frames) {
+            pictures.on_packet(0, Some(frame * 100_000), frame % 20 == 0);
+        }
+        Made { name: "720p".to_owned(), video: track(frames), pictures, ..Made::default() }
     }
 
     fn film(frames: u32) -> Film {
@@ -196,34 +305,42 @@ mod tests {
         Film { facts: Facts::for_test(), scan, bytes: 1 }
     }
 
+    fn verdict(made: &[Made], film: &Film, last: &Block) -> Result<Vec<String>, Failure> {
+        let payload = r#"{"op":"ladder","input":"/a","output_dir":"/b"}"#;
+        let payload = serde_json::from_str(payload).expect("the payload is valid");
+        let plan =
+            plan::plan(&film.facts, &payload, &Chosen::x264()).expect("the film can be planned");
+        judge(made, (film, &plan), last)
+    }
+
     fn last(frame: u64) -> Block {
         Block { frame: Some(frame), is_last: true, ..Block::default() }
     }
 
     #[test]
     fn outputs_like_their_film_are_good() {
-        assert_eq!(judge(&[made(100), made(100)], &film(100), &last(100)), Ok(vec![]));
+        assert_eq!(verdict(&[made(100), made(100)], &film(100), &last(100)), Ok(vec![]));
     }
 
     #[test]
     fn a_short_output_is_a_damaged_film() {
-        let failure = judge(&[made(60)], &film(100), &last(60)).expect_err("40 frames are lost");
+        let failure = verdict(&[made(60)], &film(100), &last(60)).expect_err("40 frames are lost");
         assert!(failure.permanent);
         assert!(failure.message.contains("40 of its 100 frames"), "{}", failure.message);
         let mut film = film(100);
         film.facts.video.codec = "vp8".to_owned();
-        let failure = judge(&[made(60)], &film, &last(60)).expect_err("it ends early");
+        let failure = verdict(&[made(60)], &film, &last(60)).expect_err("it ends early");
         assert!(failure.message.contains("truncated"), "{}", failure.message);
-        assert!(judge(&[made(0)], &film, &last(0)).expect_err("no frame").permanent);
+        assert!(verdict(&[made(0)], &film, &last(0)).expect_err("no frame").permanent);
     }
 
     #[test]
     fn a_few_lost_frames_are_said_and_borne() {
-        let notes = judge(&[made(997)], &film(1000), &last(997)).expect("3 of 1000 are borne");
+        let notes = verdict(&[made(997)], &film(1000), &last(997)).expect("3 of 1000 are borne");
         assert_eq!(notes, ["3 of 1000 frames could not be decoded"]);
         let mut last = last(997);
         last.drop_frames = 3;
-        let notes = judge(&[made(997)], &film(1000), &last).expect("they are borne");
+        let notes = verdict(&[made(997)], &film(1000), &last).expect("they are borne");
         assert_eq!(notes, ["3 frames were dropped: others are shown at their times"]);
     }
 
@@ -235,12 +352,36 @@ mod tests {
             (vec![], last(100)),
             (vec![made(100)], Block { frame: Some(100), ..Block::default() }),
         ] {
-            assert!(!judge(&outputs, &film(100), &last).expect_err("a contradiction").permanent);
+            assert!(!verdict(&outputs, &film(100), &last).expect_err("a contradiction").permanent);
         }
         let mut shifted = made(100);
         shifted.video.keyframes_us[2] += 100_000;
-        let failure = judge(&[made(100), shifted], &film(100), &last(100));
+        let failure = verdict(&[made(100), shifted], &film(100), &last(100));
         assert!(failure.expect_err("they differ").message.contains("keyframes"));
+    }
+
+    #[test]
+    fn a_rung_without_its_keyframes_is_not_published() {
+        let mut sparse = made(100);
+        sparse.pictures.keys_us.remove(2);
+        let failure = verdict(&[sparse], &film(100), &last(100)).expect_err("4 s without any");
+        assert!(failure.message.contains("no keyframe up to 4.10 s"), "{}", failure.message);
+    }
+
+    #[test]
+    fn sound_that_was_shifted_is_not_published() {
+        let mut film = film(100);
+        film.scan.tracks.insert(1, track(100));
+        let with_sound = |by_us: i64| {
+            let mut sound = track(100);
+            let by = |time: &mut Option<i64>| *time = time.map(|time| time + by_us);
+            by(&mut sound.first_us);
+            by(&mut sound.end_us);
+            Made { sounds: vec![sound], ..made(100) }
+        };
+        assert_eq!(verdict(&[with_sound(40_000)], &film, &last(100)), Ok(vec![]));
+        let failure = verdict(&[with_sound(-300_000)], &film, &last(100)).expect_err("early");
+        assert!(!failure.permanent && failure.message.contains("0.30 s earlier"), "{failure:?}");
     }
 
     #[test]
@@ -248,6 +389,6 @@ mod tests {
         let mut film = film(100);
         let source = film.scan.tracks.get_mut(&0).expect("it has a track");
         (source.breaks, source.last_us) = (1, Some(90_000_000_000));
-        assert_eq!(judge(&[made(100)], &film, &last(100)), Ok(vec![]));
+        assert_eq!(verdict(&[made(100)], &film, &last(100)), Ok(vec![]));
     }
 }

@@ -256,6 +256,9 @@ fn films_that_cannot_be_cut_exactly_are_encoded_in_one_go_and_say_why() {
         let reason = result["whole_because"].as_str().expect("it says why");
         assert!(reason.contains(words), "{reason}");
         assert!(!studio.path("kept").exists());
+        let progress = stage.progress.lock().expect("no test panics with it");
+        let shares: Vec<f64> = progress.iter().filter_map(|(share, _)| *share).collect();
+        assert!(shares.is_sorted(), "the work begins anew, but not its progress: {shares:?}");
         let logged = stage.logged.lock().expect("no test panics with it");
         assert!(logged.iter().any(|line| line.contains("in one go")), "{logged:?}");
     }

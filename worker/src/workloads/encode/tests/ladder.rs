@@ -62,6 +62,33 @@ fn a_film_becomes_renditions_with_the_same_keyframes() {
 }
 
 #[test]
+fn progress_is_about_the_whole_job_and_says_how_large_each_rung_is() {
+    let studio = Studio::new();
+    let film = studio.path("film.mp4");
+    ffmpeg(&format!("-f lavfi -i testsrc2=s=640x360:r=30 {SOUND} -t 12 {FAST} -c:a aac"), &film);
+    let mut stage = Stage::default();
+    // A limit of CPU time is told to FFmpeg, which must understand it.
+    stage.settings.program_cpus_max = 1.0;
+    let more = json!({"renditions": ["360p", "240p"], "check": "full", "preset": "slow"});
+    super::super::ladder::run(&studio.job(&film, &more), &stage).expect("the film is good");
+    let progress = stage.progress.lock().expect("no test panics with it");
+    let shares: Vec<f64> = progress.iter().filter_map(|(share, _)| *share).collect();
+    assert!(shares.is_sorted() && shares.iter().all(|share| *share < 1.0), "{shares:?}");
+    let first_known = progress.iter().position(|(share, _)| share.is_some()).expect("it was known");
+    assert!(progress[first_known..].iter().all(|(share, _)| share.is_some()), "{progress:?}");
+    // Encoding leaves room for the check, which decodes both outputs.
+    let of = |words: &str| -> Vec<f64> {
+        let notes = progress.iter().filter(|(_, note)| note.contains(words));
+        notes.filter_map(|(share, _)| *share).collect()
+    };
+    assert!(of("fps").iter().take(1).all(|share| *share < 0.92), "{progress:?}");
+    assert!(of("checking 360p: decoding").iter().all(|share| (0.92..0.96).contains(share)));
+    assert!(of("checking 240p: decoding").iter().all(|share| *share > 0.959), "{progress:?}");
+    let sized = progress.iter().any(|(_, note)| note.contains("(360p ") && note.contains("240p "));
+    assert!(sized, "{progress:?}");
+}
+
+#[test]
 fn a_film_without_audio_stays_silent() {
     let studio = Studio::new();
     let film = studio.path("silent.mkv");
