@@ -124,6 +124,29 @@ section! {
     }
 }
 
+pub(super) const fn default_log() -> Log {
+    Log { level: LogLevel::Info, format: LogFormat::Auto, attempt_max: Size::from_bytes(16 << 20) }
+}
+
+pub(super) const fn default_poll() -> Poll {
+    Poll {
+        idle_min: Span::from_secs(1),
+        idle_max: Span::from_secs(300),
+        factor: 2.0,
+        stagger_max: Span::from_secs(5),
+    }
+}
+
+pub(super) const fn default_retention() -> Retention {
+    const DAY: u64 = 86_400;
+    Retention {
+        succeeded: SpanOr::from_secs(7 * DAY),
+        failed: SpanOr::from_secs(30 * DAY),
+        cancelled: SpanOr::from_secs(7 * DAY),
+        logs: SpanOr::from_secs(7 * DAY),
+    }
+}
+
 /// What happens to a database that is not in WAL mode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]

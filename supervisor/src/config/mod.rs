@@ -27,7 +27,7 @@ pub use shown::{ReloadDifferences, ShownValue, reload_differences};
 pub use unit::{Forever, NoLimit, Size, Span, SpanOr};
 
 use crate::policy::settings::{PollSettings, Settings, TypeSettings};
-use file::{ConfigFile, Overlay};
+use file::{ConfigFile, Overlay, default_log, default_poll, default_retention};
 use layers::Layers;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -212,11 +212,7 @@ impl Config {
             job_type.overlay(written);
             config.types.insert(name, job_type);
         }
-        for (name, written) in written.profiles.unwrap_or_default() {
-            let mut profile = Profile::empty();
-            profile.overlay(written);
-            config.profiles.insert(name, profile);
-        }
+        config.profiles = Profile::all_of(written.profiles.unwrap_or_default());
         (config, [("work_dir", work_origin), ("runtime_dir", runtime_origin)])
     }
 
@@ -324,29 +320,6 @@ fn own_memory() -> Option<u64> {
 
 fn refused<T>(problems: Vec<Problem>) -> Result<T, ConfigError> {
     Err(ConfigError::Refused(problems))
-}
-
-const fn default_log() -> Log {
-    Log { level: LogLevel::Info, format: LogFormat::Auto, attempt_max: Size::from_bytes(16 << 20) }
-}
-
-const fn default_poll() -> Poll {
-    Poll {
-        idle_min: Span::from_secs(1),
-        idle_max: Span::from_secs(300),
-        factor: 2.0,
-        stagger_max: Span::from_secs(5),
-    }
-}
-
-const fn default_retention() -> Retention {
-    const DAY: u64 = 86_400;
-    Retention {
-        succeeded: SpanOr::from_secs(7 * DAY),
-        failed: SpanOr::from_secs(30 * DAY),
-        cancelled: SpanOr::from_secs(7 * DAY),
-        logs: SpanOr::from_secs(7 * DAY),
-    }
 }
 
 #[cfg(test)]

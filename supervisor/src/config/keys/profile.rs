@@ -1,13 +1,14 @@
 //! Profiles: what ladders are to be like, by name. A job names one and may say single things
 //! otherwise. Nothing has a default here: what a profile leaves out has that of a payload.
 
-use crate::config::file::section;
+use crate::config::file::{Overlay, section};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use shiftboss_protocol::media::{
     AUDIO_BITRATES, CHUNK_SECONDS, ENCODERS, RENDITIONS_MAX, SEGMENT_SECONDS, VIDEO_BITRATES,
     bits_of, side_of,
 };
+use std::collections::BTreeMap;
 use toml::Value;
 
 section! {
@@ -57,6 +58,16 @@ impl Profile {
             chunk_seconds: None,
             stop_when_larger: None,
         }
+    }
+
+    /// Those that were written.
+    pub(crate) fn all_of(written: BTreeMap<String, ProfileFile>) -> BTreeMap<String, Self> {
+        let profile = |written| {
+            let mut profile = Self::empty();
+            profile.overlay(written);
+            profile
+        };
+        written.into_iter().map(|(name, written)| (name, profile(written))).collect()
     }
 
     /// What it says, as fields of a payload.

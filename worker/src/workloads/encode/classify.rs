@@ -333,7 +333,7 @@ mod tests {
         // Quoted, not recorded: reports of users whose sessions had run out, and of hosts without
         // a device.
         for line in [
-            "[h264_nvenc @ 0x1] [error] OpenEncodeSessionEx failed: out of memory (10): (no details)",
+            "[h264_nvenc @ 0x1] [error] OpenEncodeSessionEx failed: out of memory (10)",
             "[h264_nvenc @ 0x1] [error] Cannot load libcuda.so.1",
             "[AVHWDeviceContext @ 0x1] [error] No VA display found for device /dev/dri/renderD128.",
             "[error] Device creation failed: -542398533.",

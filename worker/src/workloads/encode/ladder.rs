@@ -1,6 +1,8 @@
 //! The op `ladder`, step by step: finish what an earlier attempt left, look at the film, plan,
 //! encode, verify, publish.
 
+mod wishes;
+
 use super::arguments;
 use super::chunks::check;
 use super::chunks::cut::{self, Cuts};
@@ -27,7 +29,6 @@ use crate::path::{check_read, check_write, parse_path};
 use serde::Serialize;
 use serde_json::{Value, json};
 use shiftboss_protocol::job::{Cause, Failure};
-use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -335,57 +336,6 @@ impl Work<'_> {
         outputs.packed = Some(hls::pack(self, staging, made, (&name, seconds))?);
         outputs.pack_ms = milliseconds(packing.elapsed());
         Ok(outputs)
-    }
-
-    /// The film as its outputs are to show it: with as many pictures as are kept.
-    fn as_kept(&self, made: &[Made]) -> Cow<'_, Film> {
-        let Some(thin) = self.plan.thin else { return Cow::Borrowed(self.film) };
-        let mut film = self.film.clone();
-        if let Some(track) = film.scan.tracks.get_mut(&self.plan.video_stream) {
-            track.decodable = match thin {
-                Thin::Every(count) => track.decodable.div_ceil(u64::from(count)),
-                // As many as there are times for: their span is compared.
-                Thin::Resample(_) => made.first().map_or(0, |made| made.video.packets),
-            };
-        }
-        Cow::Owned(film)
-    }
-
-    /// Ends the job when a rendition of which `bytes` are made will be larger than the film.
-    ///
-    /// # Errors
-    /// A permanent [`Failure`] that says so, where the job asks for it.
-    pub(super) fn is_worth_it(
-        &self,
-        rendition: &str,
-        bytes: u64,
-        (done, all): (u64, u64),
-    ) -> Result<(), Failure> {
-        // What a tenth of a film takes says little about the rest.
-        if !self.ladder.stop_when_larger || done.saturating_mul(10) < all {
-            return Ok(());
-        }
-        let whole = u128::from(bytes) * u128::from(all) / u128::from(done.max(1));
-        if whole <= u128::from(self.film.bytes) {
-            return Ok(());
-        }
-        let film = self.film.bytes;
-        let message = format!(
-            "rendition {rendition} would have {whole} bytes, the film has {film}: \
-             stop_when_larger ended the job; ask for fewer bits (crf, maxrate) or less renditions"
-        );
-        Err(Failure::permanent(Cause::Limit, message))
-    }
-
-    /// The loudness of each audio track, where that is to be changed and it is not silent.
-    ///
-    /// # Errors
-    /// The [`Failure`] of the run that measures it.
-    pub(super) fn loudness(&self, share: Option<f64>) -> Result<Vec<Option<Measured>>, Failure> {
-        let Some(target) = self.plan.loudness else { return Ok(Vec::new()) };
-        let film = (self.tools, self.input);
-        let measure = |track| loudness::measure(self.host, film, track, (target, share));
-        self.plan.audio.iter().map(measure).collect()
     }
 
     /// Joined outputs hold every picture of the film at its time. When one does not, all is

@@ -1,14 +1,12 @@
 //! The ladder on real films with the real FFmpeg, without a supervisor.
 
+mod asked;
 mod checks;
 mod chunks;
-mod codecs;
 mod films;
-mod hls;
 mod hostile;
 mod hygiene;
 mod ladder;
 mod ops;
-mod profiles;
 mod stage;
 mod stop;

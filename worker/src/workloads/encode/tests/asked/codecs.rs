@@ -1,9 +1,9 @@
 //! Encoders are chosen by trying them, and one that fails on the way costs no attempt.
 
-use super::super::codec::{Encoder, sessions};
-use super::super::ladder;
-use super::films::skip;
-use super::stage::{Stage, Studio, ffmpeg, ffprobe};
+use super::super::super::codec::{Encoder, sessions};
+use super::super::super::ladder;
+use super::super::films::skip;
+use super::super::stage::{Stage, Studio, ffmpeg, ffprobe};
 use crate::Settings;
 use serde_json::{Value, json};
 use shiftboss_protocol::job::Cause;

@@ -1,8 +1,8 @@
 //! Ladders as HLS: every film gives playlists that players can trust, whatever happened on the
 //! way.
 
-use super::super::ladder;
-use super::stage::{Stage, Studio, ffmpeg, ffprobe};
+use super::super::super::ladder;
+use super::super::stage::{Stage, Studio, ffmpeg, ffprobe};
 use crate::StopReason;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;

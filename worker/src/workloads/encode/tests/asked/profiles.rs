@@ -1,8 +1,8 @@
 //! What a profile or a job asks for besides sizes: rates of pictures and bits, loudness, an early
 //! end.
 
-use super::super::ladder;
-use super::stage::{Stage, Studio, ffmpeg, ffprobe};
+use super::super::super::ladder;
+use super::super::stage::{Stage, Studio, ffmpeg, ffprobe};
 use crate::Settings;
 use serde_json::{Value, json};
 use shiftboss_protocol::job::Cause;

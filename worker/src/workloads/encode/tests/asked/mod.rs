@@ -1,0 +1,5 @@
+//! What a job or its profile may ask of a ladder.
+
+mod codecs;
+mod hls;
+mod profiles;
