@@ -31,14 +31,6 @@ pub(crate) struct Chosen {
     pub(crate) device: Option<String>,
 }
 
-#[cfg(test)]
-impl Chosen {
-    /// The encoder of a ladder that names none.
-    pub(crate) fn x264() -> Self {
-        Self { encoder: super::X264, device: None }
-    }
-}
-
 /// The first of these encoders that works. `refused` are those that failed at work, and gets those
 /// that fail here.
 ///
