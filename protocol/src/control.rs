@@ -92,6 +92,13 @@ pub enum Request {
     Reload,
     /// Become the program that lies where the supervisor's lay; the workers go on.
     Upgrade,
+    /// [`Response::Actions`], one: decides about a held provider operation.
+    Resolve {
+        /// The job.
+        job: JobId,
+        /// The provider has it under this id; `None`: it has it not, and it is submitted again.
+        operation: Option<String>,
+    },
 }
 
 /// What was done about one job.

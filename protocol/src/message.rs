@@ -112,6 +112,8 @@ pub struct Settings {
     pub network: Network,
     /// Device nodes that they may use, absolute paths.
     pub devices: Vec<String>,
+    /// Folder with descriptions of providers, absolute path. Empty: only the shipped ones exist.
+    pub providers_dir: String,
 }
 
 impl Default for Settings {
@@ -138,6 +140,7 @@ impl Default for Settings {
             confine: Confine::default(),
             network: Network::default(),
             devices: Vec::new(),
+            providers_dir: String::new(),
         }
     }
 }

@@ -6,6 +6,7 @@ mod control;
 mod disk;
 pub mod groups;
 mod processes;
+pub mod provider;
 pub mod simulation;
 mod stage;
 mod strace;

@@ -148,6 +148,65 @@ fn the_smallest_insert_runs_and_so_does_the_payload_of_a_command() {
     stage.wait_for_state(id, "succeeded");
 }
 
+/// Makes the file of this name for an example: two seconds before a green screen, or a picture.
+fn make_file(path: &std::path::Path) {
+    let is_picture = path.extension().is_some_and(|extension| extension == "png");
+    let source = if is_picture { "testsrc2=s=320x180" } else { "color=0x00B140:s=320x180:r=25" };
+    let mut command = Command::new("ffmpeg");
+    command.args(["-v", "error", "-nostdin", "-f", "lavfi", "-i", source]);
+    if is_picture {
+        command.args(["-frames:v", "1"]);
+    } else {
+        let actor = "drawbox=x=120:y=60:w=80:h=120:c=red:t=fill";
+        let codec = ["-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p", "-t", "2"];
+        command.args(["-f", "lavfi", "-i", "sine", "-vf", actor]).args(codec);
+    }
+    assert!(command.arg(path).status().expect("it can be started").success());
+}
+
+/// Runs every payload of the block of an op, with files of its own in the place of /srv/in.
+fn media_examples(op: &str) {
+    if !has_program("ffmpeg") || !has_program("ffprobe") {
+        return skip(&format!("the_examples_of_{op}"), "ffmpeg is not installed");
+    }
+    let stage = Stage::new("");
+    let (films, outputs) = (stage.path("in"), stage.path("out"));
+    std::fs::create_dir(&films).expect("the folder is ours");
+    let text = block("json", &format!("{{\"op\": \"{op}\""));
+    for path in text.split('"').filter_map(|word| word.strip_prefix("/srv/in/")) {
+        if !films.join(path).exists() {
+            make_file(&films.join(path));
+        }
+    }
+    let text = text.replace("/srv/in", films.to_str().expect("the folder's name is plain"));
+    let text = text.replace("/srv/out", outputs.to_str().expect("the folder's name is plain"));
+    let payloads = serde_json::Deserializer::from_str(&text).into_iter::<serde_json::Value>();
+    let payloads: Vec<_> = payloads.map(|payload| payload.expect("it is JSON")).collect();
+    assert!(!payloads.is_empty());
+    for payload in payloads {
+        let id = stage.insert("keying", &payload.to_string());
+        let result = stage.wait_for_state(id, "succeeded").result.unwrap_or_default();
+        let result: serde_json::Value = serde_json::from_str(&result).expect("it is JSON");
+        let path = result["outputs"][0]["path"].as_str().expect("an output is listed");
+        assert!(std::path::Path::new(path).is_file(), "{path}");
+    }
+}
+
+#[test]
+fn the_examples_of_keying_run() {
+    media_examples("keying");
+}
+
+#[test]
+fn the_examples_of_stitch_run() {
+    media_examples("stitch");
+}
+
+#[test]
+fn the_examples_of_passthrough_run() {
+    media_examples("passthrough");
+}
+
 #[test]
 fn every_variable_of_its_table_is_read() {
     let stage = Stage::dark("");

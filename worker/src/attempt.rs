@@ -79,12 +79,7 @@ impl AttemptContext {
     /// # Errors
     /// A [`Failure`] when it is too large, the attempt is stale, or the attempt must stop.
     pub fn checkpoint(&self, data: &[u8]) -> Result<(), Failure> {
-        if data.len() > TEXT_BYTES_MAX {
-            return Err(Failure::permanent(
-                Cause::Error,
-                format!("checkpoint of {} bytes, at most {TEXT_BYTES_MAX} are stored", data.len()),
-            ));
-        }
+        check_checkpoint(data)?;
         self.state.checkpoint(data)
     }
 
@@ -150,6 +145,17 @@ impl AttemptContext {
             self.log(&format!("cannot remove the scratch folder of this attempt: {error}"));
         }
     }
+}
+
+/// Refuses a checkpoint that cannot be stored.
+pub(crate) fn check_checkpoint(data: &[u8]) -> Result<(), Failure> {
+    if data.len() <= TEXT_BYTES_MAX {
+        return Ok(());
+    }
+    Err(Failure::permanent(
+        Cause::Error,
+        format!("checkpoint of {} bytes, at most {TEXT_BYTES_MAX} are stored", data.len()),
+    ))
 }
 
 /// The longest start of `text` that has at most `bytes_max` bytes.

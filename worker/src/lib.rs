@@ -23,4 +23,4 @@ pub use path::{check_read, check_write, parse_path};
 pub use serve::run;
 pub use shiftboss_protocol::job::{Attempt, Cause, Failure, JobId, Outcome, Usage};
 pub use shiftboss_protocol::message::{Settings, StopReason};
-pub use workload::{Workload, parse_payload};
+pub use workload::{Workload, crowd, parse_payload};

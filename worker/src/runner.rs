@@ -1,9 +1,12 @@
-//! The threads that run attempts: as many as the workload wants, started when they are needed.
+//! The threads that run attempts: as many as the workload wants, started when they are needed, or
+//! one that looks after all of them.
 
 use crate::attempt::AttemptContext;
 use crate::held::{Held, Returned, Task};
 use crate::serve::life::Event;
+use crate::serve::start_thread;
 use crate::workload::Workload;
+use crate::workload::crowd::{Arrival, Arrivals, Guest};
 use shiftboss_protocol::job::{Cause, Failure};
 use std::any::Any;
 use std::collections::VecDeque;
@@ -17,6 +20,8 @@ pub(crate) struct Runner {
     threads_max: usize,
     queue: Mutex<Queue>,
     available: Condvar,
+    /// For a workload that looks after many at once.
+    arrivals: Option<Arrivals>,
 }
 
 #[derive(Default)]
@@ -27,15 +32,27 @@ struct Queue {
 }
 
 impl Runner {
-    pub(crate) fn new(
+    /// Starts what runs attempts as far as it does not wait for the first one.
+    pub(crate) fn start(
         workload: &'static dyn Workload,
         held: Arc<Held>,
         concurrency: u32,
-    ) -> Arc<Self> {
+    ) -> Result<Arc<Self>, String> {
         let wanted = workload.threads(concurrency).clamp(1, concurrency.max(1));
         let threads_max = usize::try_from(wanted).expect("a thread count fits usize");
         let (queue, available) = (Mutex::default(), Condvar::new());
-        Arc::new(Self { workload, held, threads_max, queue, available })
+        let mut arrivals = None;
+        if let Some(crowd) = workload.crowd() {
+            let desk = Arrivals::default();
+            arrivals = Some(desk.clone());
+            let events = held.events.clone();
+            start_thread(&held, "crowd", move || {
+                crowd.keep(&desk);
+                // It promised not to return, and its attempts have nobody now.
+                let _ = events.send(Event::Broken);
+            })?;
+        }
+        Ok(Arc::new(Self { workload, held, threads_max, queue, available, arrivals }))
     }
 
     fn lock(&self) -> MutexGuard<'_, Queue> {
@@ -44,6 +61,20 @@ impl Runner {
 
     /// Queues tasks, and sees to it that threads take them.
     pub(crate) fn push(self: &Arc<Self>, tasks: Vec<Task>) {
+        if let Some(arrivals) = &self.arrivals {
+            let desk = arrivals.desk();
+            for task in tasks {
+                let state = Arc::clone(&task.state);
+                let Some(guest) = Guest::admit(task, &self.held, desk) else { continue };
+                let key = guest.key();
+                desk.bring(Arrival::Assigned(guest));
+                // One that came before this was said of an attempt that nobody knew.
+                if state.stop_reason().is_some() {
+                    desk.bring(Arrival::Stopped(key));
+                }
+            }
+            return;
+        }
         let mut queue = self.lock();
         queue.tasks.extend(tasks);
         let wanted = queue.tasks.len().saturating_sub(queue.idle);

@@ -104,7 +104,7 @@ fn serve(arguments: &Arguments, workloads: &[&'static dyn Workload]) -> Result<E
         Arc::new(Alarm::default()),
         events,
     ));
-    let runner = Runner::new(workload, Arc::clone(&held), welcome.concurrency);
+    let runner = Runner::start(workload, Arc::clone(&held), welcome.concurrency)?;
     start_keepers(&held, signals)?;
     let (socket, workload) = (arguments.socket.clone(), workload.name());
     let contact = Contact { socket, hello, ready, workload, held: Arc::clone(&held), runner };
@@ -150,7 +150,7 @@ fn start_keepers(held: &Arc<Held>, mut signals: Signals) -> Result<(), String> {
 
 /// Starts a thread without which the worker would only be half alive: when it panics, the
 /// whole process ends.
-fn start_thread(
+pub(crate) fn start_thread(
     held: &Arc<Held>,
     name: &str,
     body: impl FnOnce() + Send + 'static,

@@ -1,6 +1,9 @@
 //! The trait that a workload implements, and the one way in which payloads are read.
 
+pub mod crowd;
+
 use crate::attempt::{AttemptContext, Job};
+use crowd::Crowd;
 use serde::de::{DeserializeOwned, Deserializer, Visitor};
 use serde::forward_to_deserialize_any;
 use shiftboss_protocol::job::{Cause, Failure};
@@ -47,6 +50,12 @@ pub trait Workload: Send + Sync {
     /// once. Less than `concurrency` suits workloads whose attempts end at once.
     fn threads(&self, concurrency: u32) -> u32 {
         concurrency
+    }
+
+    /// What looks after all attempts of this workload on one thread; [`Self::run`] is then never
+    /// called. For attempts that mostly wait, thousands of them.
+    fn crowd(&self) -> Option<&dyn Crowd> {
+        None
     }
 }
 

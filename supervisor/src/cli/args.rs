@@ -83,6 +83,12 @@ pub(super) enum Command {
         #[command(subcommand)]
         what: DbCommand,
     },
+    /// List, check or try descriptions of providers; decide about a held operation
+    Provider {
+        /// What of it
+        #[command(subcommand)]
+        what: ProviderCommand,
+    },
     /// Find out by trying what this host offers
     Doctor,
     /// Run a hostile program as a job, and see that it gets nowhere
@@ -222,6 +228,46 @@ pub(super) enum DbCommand {
     Restore {
         /// The backup
         file: PathBuf,
+    },
+}
+
+/// `shiftboss provider`.
+#[derive(Debug, Subcommand)]
+pub(super) enum ProviderCommand {
+    /// List the providers that jobs of type remote can name
+    List,
+    /// Refuse mistakes in descriptions, naming line and key
+    Check {
+        /// Only these files [default: all of the configuration's folder, and the shipped ones]
+        #[arg(value_name = "FILE")]
+        files: Vec<PathBuf>,
+    },
+    /// Print the requests that a job would send, secrets masked; nothing is sent
+    Try {
+        /// The provider
+        name: String,
+        /// The job's input: JSON, @FILE, or - for standard input [default: {}]
+        #[arg(long, value_name = "JSON|@FILE|-")]
+        input: Option<String>,
+    },
+    /// Read recorded answers as the provider's, and print what an operation makes of them
+    Replay {
+        /// The provider
+        name: String,
+        /// One answer per line, in their order: {"status": 200, "body": {...}}
+        #[arg(value_name = "JSONL")]
+        answers: PathBuf,
+    },
+    /// Decide about a held job whose submission may or may not have been accepted
+    Resolve {
+        /// Its number
+        id: i64,
+        /// The provider has it, under this id: it is polled
+        #[arg(long, value_name = "OP", required_unless_present = "resubmit")]
+        adopt: Option<String>,
+        /// The provider has it not: it is submitted again, and paid for
+        #[arg(long, conflicts_with = "adopt")]
+        resubmit: bool,
     },
 }
 

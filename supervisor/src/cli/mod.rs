@@ -6,17 +6,17 @@ mod error;
 mod logs;
 mod operate;
 mod output;
+mod provider;
 mod show;
 mod story;
 mod submit;
-mod table;
 mod wait;
 
 use crate::config::{Config, LoadOptions};
 use args::{Arguments, Command};
 use clap::{CommandFactory, Parser};
 pub use error::Error;
-use output::Output;
+use output::{Output, table};
 use std::io::Write;
 use std::process::ExitCode;
 
@@ -128,6 +128,7 @@ fn run(arguments: Arguments) -> Result<(), Error> {
         Command::Upgrade => operate::upgrade(&context),
         Command::Config { what } => show::config(&context, what, &warnings),
         Command::Db { what } => operate::database(&context, what),
+        Command::Provider { what } => provider::run(&context, what),
         Command::Doctor => show::doctor(&context),
         Command::Selftest(arguments) => show::selftest(&context, &arguments),
     }

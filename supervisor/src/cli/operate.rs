@@ -24,7 +24,7 @@ pub(super) fn retry(context: &Context, ids: &[i64]) -> Result<(), Error> {
 }
 
 /// Through the supervisor, or in the table itself when none runs.
-fn act(
+pub(super) fn act(
     context: &Context,
     request: &Request,
     directly: impl FnOnce(&Direct) -> Result<Vec<ActionTaken>, crate::store::Error>,

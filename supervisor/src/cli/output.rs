@@ -1,5 +1,7 @@
 //! Printing: a reader that goes away (`| head`) ends the command quietly.
 
+pub(super) mod table;
+
 use super::Error;
 use std::io::{self, Write};
 

@@ -179,7 +179,7 @@ fn told(context: &Context, ids: &[JobId], many: bool, wait: bool) -> Result<(), 
 
 /// The payload's text: itself, a file's, or standard input's. Checked here for being JSON,
 /// while somebody is there to correct it.
-fn payload(text: &str) -> Result<String, Error> {
+pub(super) fn payload(text: &str) -> Result<String, Error> {
     let text = match text.strip_prefix('@') {
         Some(file) => std::fs::read_to_string(file)
             .map_err(|error| Error::Usage(format!("cannot read payload file {file}: {error}")))?,

@@ -148,8 +148,6 @@ mod tests {
         );
         let text = sentence("", ("SHIFTBOSS_TYPES__ENCODE__WORKERS", "{}"));
         assert!(text.ends_with("SHIFTBOSS_TYPES__ENCODE__WORKER"), "{text}");
-        let text = sentence("", ("SHIFTBOSS_TYPES__REMOTE__CONCURRENCY", "9"));
-        assert!(text.contains("does not run remote operations"), "{text}");
     }
 
     #[test]

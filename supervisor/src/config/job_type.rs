@@ -10,8 +10,15 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 
-/// Types that exist without configuration; each runs the workload of its name.
-pub(crate) const BUILT_IN: [&str; 3] = ["command", "encode", "noop"];
+/// Types that exist without configuration. Each runs the workload of its name; `keying` is `encode`
+/// once more, with priority.
+pub(crate) const BUILT_IN: [&str; 5] = ["command", "encode", "keying", "noop", "remote"];
+
+/// The workloads of the worker that comes with us.
+pub(crate) const WORKLOADS: [&str; 4] = ["command", "encode", "noop", "remote"];
+
+/// How much further ahead than the type `encode` its double is, with room for rows between.
+const KEYING_AHEAD: i64 = 10;
 
 section! {
     /// A job type.
@@ -34,8 +41,7 @@ section! {
         timeout: SpanOr<NoLimit>,
         /// Longest time without progress, or "none".
         stall_timeout: SpanOr<NoLimit>,
-        /// How long a worker waits for a supervisor to come back. Not in force yet: workers stop
-        /// when their supervisor ends.
+        /// How long a worker goes on without a supervisor before it stops its jobs.
         orphan_grace: Span,
         /// Failures after which a job is given up.
         max_attempts: u32,
@@ -216,6 +222,26 @@ impl fmt::Debug for Variables {
 }
 
 impl JobType {
+    /// The defaults of the type of this name, of which `written` was written. `keying` takes over
+    /// what was written for `encode`: its roots and limits must hold for the same work under
+    /// another name too.
+    pub(crate) fn of_type(
+        name: &str,
+        written: &JobTypeFile,
+        encode: Option<&Self>,
+        cpus: u32,
+    ) -> Self {
+        let workload = written.workload.as_deref();
+        let is_own = written.worker.is_some() || workload.is_some_and(|name| name != "encode");
+        match encode {
+            Some(encode) if name == "keying" && !is_own => {
+                let priority = encode.priority.saturating_add(KEYING_AHEAD);
+                Self { priority, ..encode.clone() }
+            }
+            Some(_) | None => Self::of_workload(workload.unwrap_or(name), cpus),
+        }
+    }
+
     /// The defaults of a type that runs `workload`: those of the built-in type of that name, or
     /// cautious ones for a workload that we do not know.
     pub(crate) fn of_workload(workload: &str, cpus: u32) -> Self {
@@ -228,6 +254,18 @@ impl JobType {
                 job_type.concurrency = 64;
                 job_type.timeout = SpanOr::from_secs(60);
                 job_type.claim_sync = false;
+            }
+            "remote" => {
+                // One process: a credential's limits hold for all of its operations together.
+                job_type.workers.max = 1;
+                job_type.concurrency = 10_000;
+                // Operations that mostly wait take no place from work that uses the CPU.
+                job_type.counts_in_cap = false;
+                // A description has its own deadline, and knows since when.
+                job_type.timeout = SpanOr::unbounded();
+                job_type.network = Network::Tcp(vec![53, 443]);
+                // Thousands of operations would wait while a culprit among them is looked for.
+                job_type.poison_after = 0;
             }
             _ => {}
         }

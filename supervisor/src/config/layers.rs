@@ -241,10 +241,7 @@ fn one_line(value: &Value) -> String {
 /// Refuses names of types and variables, and quoted names that look like a path of keys.
 pub(crate) fn check_name(parent: &str, name: &str) -> Result<(), Reason> {
     let is_environment = parent.starts_with("types.") && parent.ends_with(".env");
-    if parent == "types" && name == "remote" {
-        let sentence = "this version does not run remote operations yet, remove this section";
-        Err(Reason::NotOffered(sentence.into()))
-    } else if parent == "types" && !is_type_name(name) {
+    if parent == "types" && !is_type_name(name) {
         let form = "a type name of letters, digits, single - and _, at most 64";
         Err(Reason::Expected(form.into()))
     } else if is_environment && !is_variable_name(name) {
@@ -334,8 +331,6 @@ mod tests {
 
     #[test]
     fn names_and_sections_are_checked() {
-        let sentence = first_line("[types.remote]\nconcurrency = 5");
-        assert!(sentence.contains("types.remote: this version does not run"), "{sentence}");
         let sentence = first_line("[types.\"a b\".workers]\nmin = 1");
         assert!(sentence.contains("expected a type name"), "{sentence}");
         let sentence = first_line("poll = 5");

@@ -202,8 +202,9 @@ impl Config {
         let mut types = written.types.unwrap_or_default();
         for name in layers.type_names() {
             let written = types.remove(&name).unwrap_or_default();
-            let workload = written.workload.as_deref().unwrap_or(&name);
-            let mut job_type = JobType::of_workload(workload, options.cpus);
+            // In the order of their names: `encode` is there when `keying` asks for it.
+            let encode = config.types.get("encode");
+            let mut job_type = JobType::of_type(&name, &written, encode, options.cpus);
             job_type.overlay(written);
             config.types.insert(name, job_type);
         }
@@ -239,6 +240,9 @@ impl Config {
         (limits.io_read.map(Size::bytes), limits.io_write.map(Size::bytes)).hash(&mut hasher);
         (limits.file_size.map(Size::bytes), limits.memory.map(Size::bytes)).hash(&mut hasher);
         (job_type.confine, &job_type.network, &job_type.devices).hash(&mut hasher);
+        if job_type.workload == "remote" {
+            self.providers_dir().map(|folder| place::listing(&folder)).hash(&mut hasher);
+        }
         TypeSettings { start_mark: hasher.finish(), ..job_type.settings() }
     }
 
@@ -267,6 +271,14 @@ impl Config {
     pub fn worker_of(&self, job_type: &str) -> &Path {
         let own = self.types.get(job_type).and_then(|job_type| job_type.worker.as_deref());
         own.unwrap_or(&self.worker)
+    }
+
+    /// The folder with descriptions of providers, `providers` beside the configuration file, if it
+    /// is there.
+    #[must_use]
+    pub fn providers_dir(&self) -> Option<PathBuf> {
+        let folder = self.file.as_ref()?.parent()?.join("providers");
+        folder.is_dir().then_some(folder)
     }
 
     /// The directory of this instance's sockets and locks.
@@ -352,8 +364,27 @@ mod tests {
         assert_eq!(config.lock_file(), folder.path().join("shiftboss.db.main.lock"));
         assert_eq!(config.file, None);
         let settings = config.policy_settings();
-        assert_eq!(settings.types.keys().collect::<Vec<_>>(), ["command", "encode", "noop"]);
+        assert_eq!(
+            settings.types.keys().collect::<Vec<_>>(),
+            ["command", "encode", "keying", "noop", "remote"]
+        );
         assert_eq!((settings.running_max, settings.workers_enabled), (None, true));
+    }
+
+    #[test]
+    fn keying_is_encode_once_more_and_goes_first() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let limits = "[types.encode]\npriority = 5\nconfine = \"require\"\nworkers.max = 7";
+        let (config, _) = load(folder.path(), limits);
+        let (encode, keying) = (&config.types["encode"], &config.types["keying"]);
+        assert_eq!(*keying, JobType { priority: 15, ..encode.clone() });
+        let (config, _) = load(folder.path(), &format!("{limits}\n[types.keying]\npriority = -1"));
+        let keying = &config.types["keying"];
+        assert_eq!((keying.priority, keying.workers.max), (-1, 7));
+        let own = "[types.encode]\npriority = 5\n[types.keying]\nworker = \"./keyer\"";
+        let (config, _) = load(folder.path(), own);
+        let keying = &config.types["keying"];
+        assert_eq!((&*keying.workload, keying.priority), ("keying", 0));
     }
 
     #[test]

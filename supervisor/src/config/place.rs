@@ -9,6 +9,7 @@ use std::fmt::Write;
 use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 /// Largest configuration file, bytes.
 const FILE_BYTES_MAX: u64 = 1 << 20;
@@ -47,6 +48,19 @@ fn read_text(path: &Path) -> io::Result<String> {
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, sentence));
     }
     Ok(text)
+}
+
+/// Names, sizes and times of the files in a folder, to see that something in it has changed.
+pub(crate) fn listing(folder: &Path) -> Vec<(PathBuf, u64, Option<SystemTime>)> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut found: Vec<_> = entries
+        .filter_map(|entry| {
+            let facts = entry.metadata().ok()?;
+            Some((entry.path(), facts.len(), facts.modified().ok()))
+        })
+        .collect();
+    found.sort();
+    found
 }
 
 /// The first absolute directory of a variable that may list several, as systemd sets it.

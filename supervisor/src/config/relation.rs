@@ -6,7 +6,7 @@
 
 mod limits;
 
-use super::job_type::{BUILT_IN, Confine, JobType};
+use super::job_type::{Confine, JobType, WORKLOADS};
 use super::layers::Layers;
 use super::place;
 use super::problem::{ConfigError, Origin, Problem, Reason};
@@ -22,9 +22,6 @@ use std::path::Path;
 /// path has at most 107, and our sockets need up to 24 below the instance's directory.
 const RUNTIME_BYTES_MAX: usize = 82;
 
-/// Workloads that the worker program of this version offers.
-const WORKLOADS: [&str; 3] = BUILT_IN;
-
 /// Checks everything, and lets defaults give way. Returns what is allowed and probably not meant.
 pub(crate) fn check(
     config: &mut Config,
@@ -34,8 +31,12 @@ pub(crate) fn check(
     let mut warnings = Vec::new();
     let poll = &mut config.poll;
     order(layers, ("poll.idle_min", &mut poll.idle_min), ("poll.idle_max", &mut poll.idle_max));
+    let repeats = types_that_repeat(&config.types);
     for (name, job_type) in &mut config.types {
         check_numbers(name, job_type, layers);
+        if repeats.contains(name) {
+            continue;
+        }
         check_workload(name, job_type, layers);
         check_devices(name, job_type, layers);
         warnings.extend(limits::check((name, job_type), layers, machine));
@@ -45,10 +46,20 @@ pub(crate) fn check(
     warnings
 }
 
+/// `keying` where it is `encode` under another name: what is wrong with that is said once.
+fn types_that_repeat(types: &BTreeMap<String, JobType>) -> Vec<String> {
+    let both = types.get("encode").zip(types.get("keying"));
+    let is_same = |(encode, keying): (&JobType, &JobType)| {
+        *keying == JobType { priority: keying.priority, ..encode.clone() }
+    };
+    if both.is_some_and(is_same) { vec!["keying".to_owned()] } else { Vec::new() }
+}
+
 /// Allowed, because a disk may be mounted later; and a word that is easily mistyped.
 fn missing_roots(config: &Config) -> Vec<Warning> {
     let mut warnings = Vec::new();
-    for (name, one) in &config.types {
+    let repeats = types_that_repeat(&config.types);
+    for (name, one) in config.types.iter().filter(|(name, _)| !repeats.contains(name)) {
         for (end, roots) in [("read", &one.roots.read), ("write", &one.roots.write)] {
             for root in roots.iter().filter(|root| !root.exists()) {
                 let root = root.display();
@@ -70,7 +81,9 @@ impl Config {
     /// [`ConfigError::Refused`], naming for each key what is missing and its remedy.
     pub fn check_host(&self, ladder: &[Rung]) -> Result<(), ConfigError> {
         let mut problems = Vec::new();
-        for (name, one) in self.types.iter().filter(|(_, one)| one.confine == Confine::Require) {
+        let repeats = types_that_repeat(&self.types);
+        let own = self.types.iter().filter(|(name, _)| !repeats.contains(name));
+        for (name, one) in own.filter(|(_, one)| one.confine == Confine::Require) {
             for need in unmet_by(one, ladder) {
                 problems.push(self.unmet_need(name, &need, ladder));
             }

@@ -222,6 +222,9 @@ mod tests {
                 "types.encode.env.KEY",
                 "types.encode.limits.memory",
                 "types.encode.priority",
+                "types.keying.env.KEY",
+                "types.keying.limits.memory",
+                "types.keying.priority",
                 "types.new"
             ]
         );

@@ -14,6 +14,7 @@ use crate::store::reader::Reader;
 use serde_json::{Value, json};
 use shiftboss_protocol::control::{JobFilter, Request, Response};
 use shiftboss_protocol::job::{JobId, JobState};
+use shiftboss_provider::operation::Resolution;
 use std::collections::BTreeMap;
 use tokio::sync::mpsc;
 
@@ -50,6 +51,10 @@ impl Daemon {
             }
             Request::Retry(ids) => {
                 self.store.send(Op::Retry(ids, store_reply(reply, Response::Actions)));
+            }
+            Request::Resolve { job, operation } => {
+                let how = operation.map_or(Resolution::Resubmit, Resolution::Adopt);
+                self.store.send(Op::Resolve(job, how, store_reply(reply, Response::Actions)));
             }
             Request::Status => say(&reply, Response::Json(self.status().to_string())),
             Request::Workers => self.ask_usage(reply),

@@ -34,6 +34,9 @@ struct Done {
     text: String,
 }
 
+/// Causes of a job whose program was not started: nothing was bounded by that.
+const NEVER_BEGAN: [&str; 2] = ["payload", "failed_start"];
+
 impl Stand<'_> {
     fn is_encode(&self) -> bool {
         self.instance.config.types[self.job_type].workload == "encode"
@@ -190,13 +193,15 @@ impl Stand<'_> {
 
     /// Under the kernel's limits only: the bound must be the job's, and everybody else must live.
     fn bomb(&self, phase: Phase, attempt: &'static str, tries: &'static str) -> io::Result<Row> {
-        let done = self.submit(phase, attempt, &["--timeout", "60s"])?;
+        let done = self.submit(phase, attempt, &["--timeout", "5m"])?;
         let must_live = phase == Phase::CacheBomb;
         let (said, is_whole) = (done.text.trim().to_owned(), read_lines(&done.text).1);
         let is_bounded = !said.contains("no end");
         let ended = &done.ended;
         let verdict = if let Err(error) = self.instance.json(&["status"]) {
             (Verdict::GotThrough, format!("the supervisor: {error}"))
+        } else if NEVER_BEGAN.contains(&ended.cause.as_str()) {
+            (Verdict::NotTried, format!("{}: {}", ended.cause, first_line(&ended.error)))
         } else if must_live && ended.state != "succeeded" {
             (Verdict::GotThrough, format!("{}: {}", ended.cause, first_line(&ended.error)))
         } else if is_whole && is_bounded {

@@ -8,6 +8,7 @@ use super::connection::{Db, OpenOptions};
 use super::error::Error;
 use shiftboss_protocol::control::{ActionTaken, NewJob};
 use shiftboss_protocol::job::JobId;
+use shiftboss_provider::operation::Resolution;
 
 /// A connection for single changes.
 #[derive(Debug)]
@@ -46,6 +47,14 @@ impl Direct {
     /// What SQLite says; a job that cannot be retried is told in its answer.
     pub fn retry(&self, ids: &[JobId]) -> Result<Vec<ActionTaken>, Error> {
         self.write("retry jobs", |db| requests::retry(db, ids))
+    }
+
+    /// Writes a person's decision about a held operation, and makes its job available again.
+    ///
+    /// # Errors
+    /// What SQLite says; a job that cannot be resolved is told in its answer.
+    pub fn resolve(&self, id: JobId, how: &Resolution) -> Result<Vec<ActionTaken>, Error> {
+        self.write("resolve a job", |db| Ok(vec![requests::resolve(db, id, how)?]))
     }
 
     fn write<T>(

@@ -4,6 +4,7 @@ use crate::policy::claim::{TakeRequest, Taken};
 pub use crate::policy::moves::{AttemptRecord, FencedMove, Move, Moved, RunningRow};
 use shiftboss_protocol::control::{ActionTaken, NewJob};
 use shiftboss_protocol::job::{Attempt, JobId};
+use shiftboss_provider::operation::Resolution;
 
 /// Called once with the answer, on the writer thread, after the commit. Must not block.
 pub type Reply<T> = Box<dyn FnOnce(Result<T, super::Error>) + Send>;
@@ -41,6 +42,8 @@ pub enum Op {
     Cancel(Vec<JobId>, Reply<Vec<ActionTaken>>),
     /// Make final or held rows available again, with failures and crashes forgotten.
     Retry(Vec<JobId>, Reply<Vec<ActionTaken>>),
+    /// Write a person's decision into the checkpoint of a held operation, and make it available.
+    Resolve(JobId, Resolution, Reply<Vec<ActionTaken>>),
     /// Make running jobs of another instance ours, each behind its fence: true for those that
     /// became ours. Their outcomes are then moved like any other.
     Adopt(Vec<Adoption>, Reply<Vec<bool>>),
@@ -84,6 +87,7 @@ impl std::fmt::Debug for Op {
             Self::Checkpoint { .. } => "Checkpoint",
             Self::Cancel(..) => "Cancel",
             Self::Retry(..) => "Retry",
+            Self::Resolve(..) => "Resolve",
             Self::Adopt(..) => "Adopt",
             Self::Rescue(..) => "Rescue",
             Self::Pause { .. } => "Pause",

@@ -295,6 +295,7 @@ impl Writer {
             | Op::Checkpoint { .. }
             | Op::Cancel(..)
             | Op::Retry(..)
+            | Op::Resolve(..)
             | Op::Adopt(..)
             | Op::Rescue(..)
             | Op::Pause { .. }

@@ -1,10 +1,13 @@
 //! What the worker knows about one attempt: whether it runs, must stop, what it reported and
 //! what it used. Shared by its context, the reader of the socket and the timer.
 
+mod checkpoints;
+
 use crate::connection::{Frames, Outbox};
 use crate::launcher::Bell;
 use crate::program::group::Group;
 use crate::timer::Alarm;
+use crate::workload::crowd::{Arrival, Desk};
 use shiftboss_protocol::confine::{Confine, InForce};
 use shiftboss_protocol::job::{Attempt, Cause, Failure, JobId, Usage};
 use shiftboss_protocol::message::{LogLevel, Settings, StopReason, WorkerMessage};
@@ -52,6 +55,8 @@ struct Inner {
     stop: Option<StopReason>,
     stopped_at: Option<Instant>,
     bells: Vec<Arc<Bell>>,
+    /// Who hears of stops and receipts, for an attempt of a crowd.
+    desk: Option<Arc<Desk>>,
     /// Pids of the launchers that exist.
     launchers: Vec<u32>,
     /// What held around each program so far.
@@ -188,6 +193,9 @@ impl AttemptState {
         for bell in &inner.bells {
             bell.ring();
         }
+        if let Some(desk) = &inner.desk {
+            desk.bring(Arrival::Stopped(self.key));
+        }
         self.changed.notify_all();
         let was_queued = inner.phase == Phase::Queued;
         if was_queued {
@@ -278,42 +286,9 @@ impl AttemptState {
         self.deadline
     }
 
-    pub(crate) fn checkpoint(&self, data: &[u8]) -> Result<(), Failure> {
-        if self.outbox.is_unattached() {
-            return Ok(());
-        }
-        let mut inner = self.lock();
-        if inner.checkpoints.len() >= CHECKPOINTS_MAX {
-            return Err(released("too many checkpoints of this attempt wait to be recorded"));
-        }
-        // Receipts come in the order of the messages, so that a number says which one is meant.
-        let number = inner.checkpoints_recorded + inner.checkpoints.len() as u64 + 1;
-        self.outbox.send(&checkpoint_message(self.key, data.to_vec()));
-        inner.checkpoints.push_back(data.to_vec());
-        loop {
-            if inner.is_stale {
-                return Err(released("this attempt is no longer the job's, nothing was stored"));
-            }
-            if inner.checkpoints_recorded >= number {
-                return Ok(());
-            }
-            // Between two supervisors it waits: the next one hears of it.
-            if self.outbox.is_closed() {
-                return Err(released("the supervisor went before the checkpoint was recorded"));
-            }
-            let waited = inner.stopped_at.map(|stopped_at| stopped_at.elapsed());
-            if waited.is_some_and(|waited| waited >= LAST_CHECKPOINT_WAIT) {
-                return Err(released("the attempt must stop, its checkpoint was not recorded"));
-            }
-            // An attempt that need not stop has all the time that its own timeout leaves it.
-            let wait = waited.map_or(Duration::from_secs(3600), |waited| {
-                LAST_CHECKPOINT_WAIT.saturating_sub(waited)
-            });
-            (inner, _) = self
-                .changed
-                .wait_timeout(inner, wait)
-                .expect("nothing panics while it holds an attempt's lock");
-        }
+    /// From now on this desk hears of stops and receipts.
+    pub(crate) fn tell(&self, desk: &Arc<Desk>) {
+        self.lock().desk = Some(Arc::clone(desk));
     }
 
     /// A stale receipt means that the job is somebody else's; the caller has stopped the attempt.
@@ -323,6 +298,10 @@ impl AttemptState {
             inner.checkpoints_recorded += 1;
         }
         inner.is_stale |= stale;
+        if let Some(desk) = &inner.desk {
+            let number = inner.checkpoints_recorded;
+            desk.bring(Arrival::Stored { key: self.key, number, stale });
+        }
         drop(inner);
         self.changed.notify_all();
     }

@@ -15,11 +15,13 @@ pub(crate) enum Returned {
     Success(String),
     /// With a failure, or it panicked.
     Failure(Failure),
+    /// Without knowing whether it was done.
+    Held(String),
     /// It was stopped before it was called.
     NotRun,
 }
 
-/// A success stays one. Else the reason for which the attempt was stopped decides.
+/// A success stays one, and so does doubt. Else the reason to stop, when there is one, decides.
 pub(super) fn outcome_of(returned: Returned, stop: Option<StopReason>, timeout_ms: u64) -> Outcome {
     let failure = match returned {
         Returned::Success(result) if result.len() <= TEXT_BYTES_MAX => {
@@ -31,6 +33,9 @@ pub(super) fn outcome_of(returned: Returned, stop: Option<StopReason>, timeout_m
                 Cause::Error,
                 format!("result of {bytes} bytes, at most {TEXT_BYTES_MAX} are stored"),
             ));
+        }
+        Returned::Held(reason) => {
+            return Outcome::Held { reason: cut(&reason, MESSAGE_BYTES_MAX).to_owned() };
         }
         Returned::Failure(failure) => Some(failure),
         Returned::NotRun => None,

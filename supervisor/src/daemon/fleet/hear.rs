@@ -165,6 +165,7 @@ impl Daemon {
             network: one.map_or_else(Default::default, |one| (&one.network).into()),
             devices: one
                 .map_or_else(Vec::new, |one| one.devices.iter().map(|path| text(path)).collect()),
+            providers_dir: config.providers_dir().as_deref().map(text).unwrap_or_default(),
         };
         Welcome {
             protocol: PROTOCOL_VERSION,

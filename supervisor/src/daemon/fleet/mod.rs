@@ -16,7 +16,7 @@ mod takeover;
 use super::Daemon;
 use super::carry::PendingTake;
 use super::inputs::Input;
-use crate::config::{Config, JobType};
+use crate::config::{Config, JobType, Network};
 use crate::link::worker::{ConnectionId, Outbox};
 use crate::os::cgroup::slot::Slot;
 use crate::os::cgroup::tree::Tree;
@@ -240,6 +240,7 @@ impl Daemon {
         let lacking = failpoint::lacking();
         env.extend(lacking.map(|words| format!("{}={words}", failpoint::WORKER_LACK_VARIABLE)));
         if let Some(one) = self.config.types.get(job_type) {
+            env.extend(provider_environment(one));
             env.extend(one.env.0.iter().map(|(name, value)| format!("{name}={value}")));
         }
         let unknown = JobType::of_workload(job_type, 1);
@@ -377,6 +378,22 @@ impl Daemon {
 }
 
 /// The worker program as an absolute path: a bare name is looked up in our own PATH.
+/// What a worker that asks providers needs besides: it may use TCP only, so that names are asked
+/// for by TCP (resolv.conf(5)), and secrets may be systemd's credentials.
+fn provider_environment(one: &JobType) -> Vec<String> {
+    let mut env = Vec::new();
+    if one.workload != "remote" {
+        return env;
+    }
+    if matches!(one.network, Network::Tcp(_)) {
+        env.push("RES_OPTIONS=use-vc".to_owned());
+    }
+    if let Ok(folder) = std::env::var("CREDENTIALS_DIRECTORY") {
+        env.push(format!("CREDENTIALS_DIRECTORY={folder}"));
+    }
+    env
+}
+
 fn find_program(program: &Path) -> Result<PathBuf, String> {
     if program.components().count() > 1 {
         return Ok(program.to_owned());

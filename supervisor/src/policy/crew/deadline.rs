@@ -83,7 +83,7 @@ impl Deadlines {
 const LATE_AFTER: Duration = Duration::from_secs(15);
 
 /// ... and is killed after six.
-const DEAD_AFTER: Duration = Duration::from_secs(30);
+pub(super) const DEAD_AFTER: Duration = Duration::from_secs(30);
 
 const _: () = assert!(
     LATE_AFTER.as_secs() >= 3 * shiftboss_protocol::message::HEARTBEAT_SECONDS,

@@ -166,6 +166,11 @@ impl Crew {
             self.suspects.put_back(worker);
             return;
         }
+        if one.settings.poison_after == 0 {
+            // None of them is ever given up, so nobody has to be found, or to wait meanwhile.
+            self.suspects.on_worker_gone(worker);
+            return;
+        }
         match loss.kind {
             Kind::Shared => {
                 let goes_on = |job: &JobId| self.runs.get(job).is_some_and(Run::goes_on);

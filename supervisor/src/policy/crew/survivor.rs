@@ -5,6 +5,7 @@
 //! back without counting: nobody saw what it died of.
 
 use super::Crew;
+use super::deadline::DEAD_AFTER;
 use super::deadline::Timer;
 use super::loss::Verdict;
 use super::worker::{Worker, WorkerState};
@@ -19,8 +20,9 @@ use shiftboss_protocol::message::StopReason;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-/// A living worker tries to connect several times a second: one that is not back by then hangs.
-pub(super) const BACK_WITHIN: Duration = Duration::from_secs(5);
+/// A living worker tries to connect several times a second: one that is not back by then hangs. It
+/// gets as long as one that says nothing: a host that is short of CPUs must not cost it its work.
+pub(super) const BACK_WITHIN: Duration = DEAD_AFTER;
 
 /// A worker that a dead supervisor left running.
 #[derive(Clone, Debug, PartialEq, Eq)]

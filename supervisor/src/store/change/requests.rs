@@ -7,6 +7,7 @@ use crate::store::error::Error;
 use rusqlite::OptionalExtension;
 use shiftboss_protocol::control::ActionTaken;
 use shiftboss_protocol::job::{JobId, JobState};
+use shiftboss_provider::operation::{Record, Resolution};
 
 /// In `meta`: begins the key of a paused type.
 const PAUSED: &str = "paused:";
@@ -120,6 +121,47 @@ fn retry_one(db: &Db, now: i64, id: JobId) -> Result<ActionTaken, Error> {
         None => unknown_state(id),
     };
     Ok(ActionTaken { id, ok, message })
+}
+
+/// Writes a person's decision about an operation of unknown fate into its checkpoint, and makes
+/// its job available again.
+pub(in crate::store) fn resolve(
+    db: &Db,
+    id: JobId,
+    how: &Resolution,
+) -> Result<ActionTaken, Error> {
+    let action = format!("resolve job {id}");
+    let Some(found) = find(db, id).during(db, &action)? else { return Ok(no_such(id)) };
+    let refused = |message: String| Ok(ActionTaken { id, ok: false, message });
+    match found.state {
+        Some(JobState::Held) => {}
+        Some(state) => {
+            return refused(format!(
+                "job {id} is {state}: only a held job has something to decide"
+            ));
+        }
+        None => return refused(unknown_state(id).1),
+    }
+    let stored: Option<Vec<u8>> = db
+        .statement("SELECT checkpoint FROM {p}jobs WHERE id = ?1")
+        .and_then(|mut statement| statement.query_row([id.0], |row| row.get(0)))
+        .during(db, &action)?;
+    let resolved = match Record::resolve(&stored.unwrap_or_default(), how.clone()) {
+        Ok(resolved) => resolved,
+        Err(why) => return refused(format!("job {id} cannot be resolved: {why}")),
+    };
+    let write = || {
+        db.statement("UPDATE {p}jobs SET checkpoint = ?2 WHERE id = ?1")?.execute((id.0, resolved))
+    };
+    write().during(db, &action)?;
+    make_available(db, now_ms(), id).during(db, &action)?;
+    let message = match how {
+        Resolution::Adopt(operation) => {
+            format!("job {id} goes on as operation {operation}: available again")
+        }
+        Resolution::Resubmit => format!("job {id} will be submitted again: available again"),
+    };
+    Ok(ActionTaken { id, ok: true, message })
 }
 
 /// `last_error` stays until the next outcome. A checkpoint of a success would only resume at

@@ -3,6 +3,7 @@
 use super::*;
 use crate::store::direct::Direct;
 use shiftboss_protocol::control::ActionTaken;
+use shiftboss_provider::operation::{Record, Resolution, Stage};
 
 fn cancel(rig: &Rig, ids: &[i64]) -> Vec<ActionTaken> {
     let ids = ids.iter().copied().map(JobId).collect();
@@ -40,6 +41,39 @@ fn cancel_says_what_happened_to_each_job() {
     assert_eq!(asked, [running.job]);
     assert!(rig.job(running.job)["cancel_requested_at"].is_i64());
     assert_eq!(cancel(&rig, &[3])[0].message, "job 3 was cancelled before");
+}
+
+#[test]
+fn a_decision_is_written_into_the_checkpoint_of_a_held_operation_only() {
+    let rig = Rig::new();
+    let id = rig.enqueue(vec![new_job("a")])[0];
+    let resolve = |how: Resolution| {
+        let actions = rig.ask(|reply| Op::Resolve(id, how, reply)).expect("it is answered");
+        actions.into_iter().next().expect("one answer")
+    };
+    let refused = resolve(Resolution::Resubmit);
+    assert_eq!(
+        (refused.ok, &*refused.message),
+        (false, "job 1 is available: only a held job has something to decide")
+    );
+    let job = rig.claim();
+    rig.apply(vec![fenced(&job, Move::Hold)]);
+    assert!(resolve(Resolution::Resubmit).message.contains("cannot be resolved: the checkpoint"));
+    let mut record = Record::new("x".to_owned(), "k".to_owned());
+    record.stage = Stage::Submitting;
+    retry(&rig, id);
+    let job = rig.claim();
+    rig.handle.send(Op::Checkpoint { job: job.job, attempt: job.attempt, data: record.to_bytes() });
+    rig.apply(vec![fenced(&job, Move::Hold)]);
+    let adopted = resolve(Resolution::Adopt("o7".to_owned()));
+    assert_eq!(
+        (adopted.ok, &*adopted.message),
+        (true, "job 1 goes on as operation o7: available again")
+    );
+    let (_, parcels) = rig.take(look(now_ms() + 1_000, 1));
+    let stored = parcels[0].checkpoint.clone().expect("it has one");
+    let stored = Record::read(&stored).expect("a record");
+    assert_eq!(stored.resolution, Some(Resolution::Adopt("o7".to_owned())));
 }
 
 #[test]

@@ -50,6 +50,7 @@ impl Answer {
                 (answer.actions, answer.jobs) = (cancelled.actions, cancelled.ours);
             }
             Op::Retry(ids, _) => answer.actions = requests::retry(db, ids)?,
+            Op::Resolve(id, how, _) => answer.actions = vec![requests::resolve(db, *id, how)?],
             Op::Adopt(adoptions, _) => answer.adopted = instances::adopt(db, us, adoptions)?,
             Op::Rescue(dead, _) => answer.rescued = instances::rescue(db, dead)?,
             Op::Pause { job_type, paused, reply: _ } => requests::pause(db, job_type, *paused)?,
@@ -108,7 +109,7 @@ impl Writer {
                     self.send(Event::OwnRows);
                 }
             }
-            Op::Retry(_, reply) => {
+            Op::Retry(_, reply) | Op::Resolve(_, _, reply) => {
                 let any = answer.actions.iter().any(|action| action.ok);
                 reply(Ok(answer.actions));
                 if any {
@@ -138,7 +139,9 @@ impl Writer {
         let reason = chain(&error);
         match op {
             Op::Enqueue(_, reply) => reply(Err(error)),
-            Op::Cancel(_, reply) | Op::Retry(_, reply) => reply(Err(error)),
+            Op::Cancel(_, reply) | Op::Retry(_, reply) | Op::Resolve(_, _, reply) => {
+                reply(Err(error));
+            }
             Op::Adopt(_, reply) => reply(Err(error)),
             Op::Rescue(_, reply) => reply(Err(error)),
             Op::Pause { reply, .. } => reply(Err(error)),
@@ -172,7 +175,9 @@ impl Writer {
 /// True when a client waits for the answer.
 pub(super) fn is_request(op: &Op) -> bool {
     match op {
-        Op::Enqueue(..) | Op::Cancel(..) | Op::Retry(..) | Op::Pause { .. } => true,
+        Op::Enqueue(..) | Op::Cancel(..) | Op::Retry(..) | Op::Resolve(..) | Op::Pause { .. } => {
+            true
+        }
         Op::Take(_)
         | Op::Move(_)
         | Op::Progress(_)
@@ -190,7 +195,7 @@ pub(super) fn is_request(op: &Op) -> bool {
 pub(super) fn give_up(op: &mut Op, error: Error) {
     match op {
         Op::Enqueue(_, reply) => std::mem::replace(reply, Box::new(drop))(Err(error)),
-        Op::Cancel(_, reply) | Op::Retry(_, reply) => {
+        Op::Cancel(_, reply) | Op::Retry(_, reply) | Op::Resolve(_, _, reply) => {
             std::mem::replace(reply, Box::new(drop))(Err(error));
         }
         Op::Pause { reply, .. } => std::mem::replace(reply, Box::new(drop))(Err(error)),
@@ -211,7 +216,9 @@ pub(super) fn give_up(op: &mut Op, error: Error) {
 pub(super) fn refuse(op: Op) {
     match op {
         Op::Enqueue(_, reply) => reply(Err(Error::Stopped)),
-        Op::Cancel(_, reply) | Op::Retry(_, reply) => reply(Err(Error::Stopped)),
+        Op::Cancel(_, reply) | Op::Retry(_, reply) | Op::Resolve(_, _, reply) => {
+            reply(Err(Error::Stopped));
+        }
         Op::Adopt(_, reply) => reply(Err(Error::Stopped)),
         Op::Rescue(_, reply) => reply(Err(Error::Stopped)),
         Op::Pause { reply, .. } => reply(Err(Error::Stopped)),

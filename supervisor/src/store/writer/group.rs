@@ -229,6 +229,7 @@ fn needs_sync(op: &Op) -> bool {
         | Op::Checkpoint { .. }
         | Op::Cancel(..)
         | Op::Retry(..)
+        | Op::Resolve(..)
         | Op::Adopt(..)
         | Op::Pause { .. } => true,
         Op::Take(request) => take::may_sync(request),

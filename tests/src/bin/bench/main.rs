@@ -15,6 +15,7 @@ mod machine;
 mod media;
 mod pickup;
 mod process;
+mod remote;
 mod restart;
 mod throughput;
 
@@ -23,7 +24,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 /// All benches by name.
-const BENCHES: [(&str, fn()); 13] = [
+const BENCHES: [(&str, fn()); 14] = [
     ("pickup", pickup::pickup),
     ("throughput", throughput::throughput),
     ("idle", idle::idle),
@@ -36,6 +37,7 @@ const BENCHES: [(&str, fn()); 13] = [
     ("cage", cage::cage),
     ("encode", encode::encode),
     ("ladder", ladder::ladder),
+    ("remote", remote::remote),
     ("media", media::media),
 ];
 

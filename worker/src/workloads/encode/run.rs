@@ -69,7 +69,20 @@ pub(super) fn ffmpeg(
     argv: Vec<OsString>,
     show: &mut (dyn FnMut(&Block) + Send),
 ) -> Result<Ran, Failure> {
-    run(host, (files, None), argv, show)
+    run(host, (files, &[], None), argv, show)
+}
+
+/// The same for a command that reads `more` files too.
+///
+/// # Errors
+/// As [`ffmpeg`].
+pub(super) fn ffmpeg_on(
+    host: &dyn Host,
+    (files, more): (Files<'_>, &[&Path]),
+    argv: Vec<OsString>,
+    show: &mut (dyn FnMut(&Block) + Send),
+) -> Result<Ran, Failure> {
+    run(host, (files, more, None), argv, show)
 }
 
 /// The same for a command that names its outputs without their folder `within`, which it runs in.
@@ -82,17 +95,18 @@ pub(super) fn ffmpeg_within(
     (input, within): (&Path, &Path),
     argv: Vec<OsString>,
 ) -> Result<Ran, Failure> {
-    run(host, (Files::of(input, within), Some(within)), argv, &mut |_| ())
+    run(host, (Files::of(input, within), &[], Some(within)), argv, &mut |_| ())
 }
 
 fn run(
     host: &dyn Host,
-    (files, within): (Files<'_>, Option<&Path>),
+    (files, more, within): (Files<'_>, &[&Path], Option<&Path>),
     argv: Vec<OsString>,
     show: &mut (dyn FnMut(&Block) + Send),
 ) -> Result<Ran, Failure> {
     let mut read = tools::beside(host.settings(), argv.first());
     read.push(Place::from(files.read));
+    read.extend(more.iter().map(|path| Place::from(*path)));
     let program = Program {
         argv,
         read,

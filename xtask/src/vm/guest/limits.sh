@@ -19,7 +19,8 @@ workload = "command"
 stall_timeout = "none"
 max_attempts = 1
 workers = { max = 3 }
-limits = { memory = "96MiB", pids = 48 }
+limits = { memory = "256MiB", pids = 128 }
+roots = { read = ["/var/lib/shiftboss/media"], write = ["/var/lib/shiftboss/media"] }
 [types.slow_disk]
 workload = "command"
 stall_timeout = "none"

@@ -34,6 +34,15 @@ const TEXTS: &[&str] = &[
 /// Subtitles that are pictures.
 const PICTURES: &[&str] = &["hdmv_pgs_subtitle", "dvd_subtitle", "dvb_subtitle", "xsub"];
 
+/// Whether a codec of subtitles is text, or pictures.
+pub(crate) fn is_text(codec: &str) -> bool {
+    TEXTS.contains(&codec)
+}
+
+pub(crate) fn is_picture(codec: &str) -> bool {
+    PICTURES.contains(&codec)
+}
+
 /// An audio track of every output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct Audio {

@@ -1,7 +1,16 @@
 //! What the payload of an `encode` job may ask for.
 
+mod check;
+mod details;
+mod filters;
 mod jpeg;
+mod keying;
+mod passthrough;
 mod probe;
+mod samples;
+mod show;
+mod sound;
+mod stitch;
 mod thumbnail;
 mod verify;
 
@@ -29,15 +38,19 @@ pub(super) fn run(job: &Job, host: &dyn Host) -> Result<Value, Failure> {
     }
     let offer: Offer = parse_payload(job)?;
     match offer.op.as_str() {
+        "keying" => keying::run(job, host),
         "ladder" => ladder::run(job, host),
+        "passthrough" => passthrough::run(job, host),
         "probe" => probe::run(job, host),
+        "stitch" => stitch::run(job, host),
         "thumbnail" => thumbnail::run(job, host),
         "verify" => verify::run(job, host),
         other => {
             let other: String = other.chars().take(80).collect();
             let message = format!(
                 "payload field op: {other:?} is not offered by this version, which has \
-                 \"ladder\", \"probe\", \"thumbnail\" and \"verify\""
+                 \"keying\", \"ladder\", \"passthrough\", \"probe\", \"stitch\", \
+                 \"thumbnail\" and \"verify\""
             );
             Err(Failure::permanent(Cause::Payload, message))
         }

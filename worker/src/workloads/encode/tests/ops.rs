@@ -1,23 +1,79 @@
 //! The ops besides the ladder, on real films with the real FFmpeg.
 
+mod keying;
+mod passthrough;
+mod stitch;
+
 use super::super::ops;
 use super::stage::{Stage, Studio, cut, ffmpeg, ffprobe};
-use crate::Failure;
+use crate::attempt::Job;
+use crate::{Cause, Failure, StopReason};
 use serde_json::{Value, json};
 use std::path::Path;
 
 const FAST: &str = "-c:v libx264 -preset ultrafast -pix_fmt yuv420p";
 
 fn run(studio: &Studio, op: &str, input: &Path, more: &Value) -> Result<Value, Failure> {
+    ops::run(&job(studio, op, input, more), &Stage::default())
+}
+
+fn job(studio: &Studio, op: &str, input: &Path, more: &Value) -> Job {
     let mut fields = json!({"op": op, "input": input});
-    if op == "thumbnail" {
+    if !matches!(op, "probe" | "verify") {
         fields["output_dir"] = json!(studio.path("out"));
     }
     let more = more.as_object().expect("tests give an object").clone();
     fields.as_object_mut().expect("it is an object").extend(more);
-    let mut job = studio.job(input, &json!({}));
-    job.payload = fields.to_string();
-    ops::run(&job, &Stage::default())
+    Job { payload: fields.to_string(), ..studio.job(input, &json!({})) }
+}
+
+/// Runs the op, which must fail for good and leave nothing; returns the sentence.
+fn refuse(studio: &Studio, op: &str, input: &Path, more: &Value) -> String {
+    let failure = run(studio, op, input, more).expect_err("it cannot be done");
+    assert!(failure.permanent, "{failure:?}");
+    assert_eq!(studio.outputs(), Vec::<String>::new());
+    failure.message
+}
+
+/// Runs the op until a progress note contains `text`, and stops it: nothing may be left.
+fn is_stopped_at(studio: &Studio, job: &Job, text: &'static str, reason: StopReason) {
+    let stage = Stage { stop_at: Some((text, reason)), ..Stage::default() };
+    let failure = ops::run(job, &stage).expect_err("it was stopped");
+    let cause = match reason {
+        StopReason::Cancelled => Cause::Cancelled,
+        StopReason::Timeout => Cause::Timeout,
+        StopReason::Stalled => Cause::Stalled,
+        StopReason::Released => Cause::Released,
+    };
+    assert_eq!(failure.cause, cause, "{failure:?}");
+    assert_eq!(studio.outputs(), Vec::<String>::new());
+}
+
+/// Runs the op, whose progress may never go back and is never 1 before the end.
+fn with_progress(job: &Job) -> (Value, Vec<String>) {
+    let stage = Stage::default();
+    let told = ops::run(job, &stage).expect("it can be done");
+    let progress = stage.progress.lock().expect("no test panics with it");
+    let shares: Vec<f64> = progress.iter().filter_map(|(share, _)| *share).collect();
+    assert!(shares.is_sorted() && shares.iter().all(|share| *share < 1.0), "{shares:?}");
+    let first = progress.iter().position(|(share, _)| share.is_some()).expect("it is told");
+    assert!(progress[first..].iter().all(|(share, _)| share.is_some()), "{progress:?}");
+    (told, progress.iter().map(|(_, note)| note.clone()).collect())
+}
+
+/// The mean of a few pixels at x, y of one frame, red, green, blue and alpha.
+fn pixel(film: &Path, decoder: &str, seconds: f64, (x, y): (u32, u32)) -> [u8; 4] {
+    let raw = film.with_extension("pixel");
+    let filter = format!("crop=4:4:{x}:{y},format=rgba,scale=1:1:flags=area");
+    let input = format!("-ss {seconds} {decoder} -i {}", film.display());
+    ffmpeg(&format!("{input} -vf {filter} -frames:v 1 -f rawvideo"), &raw);
+    let bytes = std::fs::read(&raw).expect("it was made");
+    std::fs::remove_file(raw).expect("it is ours");
+    bytes.try_into().expect("one pixel has four bytes")
+}
+
+fn is_near(one: [u8; 4], other: [u8; 4], distance: u8) -> bool {
+    (0..4).all(|at| one[at].abs_diff(other[at]) <= distance)
 }
 
 fn film(studio: &Studio, name: &str, seconds: u32) -> std::path::PathBuf {
@@ -31,9 +87,9 @@ fn film(studio: &Studio, name: &str, seconds: u32) -> std::path::PathBuf {
 #[test]
 fn an_op_that_is_not_offered_is_refused_by_name() {
     let studio = Studio::new();
-    let failure = run(&studio, "keying", Path::new("/a"), &json!({})).expect_err("not offered");
-    assert!(failure.permanent && failure.cause == crate::Cause::Payload);
-    assert!(failure.message.contains(r#"op: "keying""#), "{}", failure.message);
+    let failure = run(&studio, "paint", Path::new("/a"), &json!({})).expect_err("not offered");
+    assert!(failure.permanent && failure.cause == Cause::Payload);
+    assert!(failure.message.contains(r#"op: "paint""#), "{}", failure.message);
     assert!(failure.message.contains(r#""thumbnail" and "verify""#), "{}", failure.message);
 }
 

@@ -2,6 +2,7 @@
 
 use super::super::super::arguments::{self, INPUT_GUARD};
 use super::super::super::film::facts::Facts;
+use super::super::filters::{Look, seconds};
 use super::payload::Format;
 use super::plan::{PosterWork, PreviewWork, SpriteWork, Work};
 use ffmpeg_sidecar::command::FfmpegCommand;
@@ -19,35 +20,45 @@ const GIF_RATE: u32 = 10;
 pub(super) fn command(
     ffmpeg: &Path,
     input: &Path,
-    facts: &Facts,
+    of: (&Facts, &Look),
     work: &Work,
     output: &Path,
 ) -> Vec<OsString> {
     let mut command = arguments::command(ffmpeg);
     match work {
-        Work::Poster(poster) => self::poster(&mut command, input, facts, poster),
-        Work::Sprite(sprite) => self::sprite(&mut command, input, facts, sprite),
-        Work::Preview(preview) => self::preview(&mut command, input, facts, preview),
+        Work::Poster(poster) => self::poster(&mut command, input, of, poster),
+        Work::Sprite(sprite) => self::sprite(&mut command, input, of, sprite),
+        Work::Preview(preview) => self::preview(&mut command, input, of, preview),
     }
     command.output(output);
     arguments::words(command)
 }
 
-fn poster(command: &mut FfmpegCommand, input: &Path, facts: &Facts, poster: &PosterWork) {
+fn poster(
+    command: &mut FfmpegCommand,
+    input: &Path,
+    (facts, look): (&Facts, &Look),
+    poster: &PosterWork,
+) {
     command.args(["-ss", &seconds(poster.at_ms)]).args(INPUT_GUARD).input(input);
-    let (before, scale) = (deinterlace(facts), scale(poster.size));
+    let (before, scale) = (look.neighbours, look.scaled(poster.size));
     picture(command, facts, &format!("{before}thumbnail=n={CANDIDATES},{scale},format=yuvj420p"));
 }
 
 /// Where the pictures lie as far apart as keyframes usually do, these are enough: decoding all of
 /// a long film would take minutes. Between two keyframes the earlier one is shown again, and after
 /// the end the last one.
-fn sprite(command: &mut FfmpegCommand, input: &Path, facts: &Facts, sprite: &SpriteWork) {
+fn sprite(
+    command: &mut FfmpegCommand,
+    input: &Path,
+    (facts, look): (&Facts, &Look),
+    sprite: &SpriteWork,
+) {
     if sprite.interval_ms >= KEYFRAMES_FROM_MS {
         command.args(["-skip_frame", "nokey"]);
     }
     command.args(INPUT_GUARD).input(input);
-    let (before, scale) = (deinterlace(facts), scale(sprite.tile));
+    let (before, scale) = (look.neighbours, look.scaled(sprite.tile));
     let (interval, columns, rows) = (sprite.interval_ms, sprite.columns, sprite.rows());
     picture(
         command,
@@ -64,8 +75,13 @@ fn picture(command: &mut FfmpegCommand, facts: &Facts, filter: &str) {
     command.args(["-vf", filter, "-frames:v", "1", "-q:v", "3", "-f", "mjpeg"]);
 }
 
-fn preview(command: &mut FfmpegCommand, input: &Path, facts: &Facts, preview: &PreviewWork) {
-    let (before, scale) = (deinterlace(facts), scale(preview.size));
+fn preview(
+    command: &mut FfmpegCommand,
+    input: &Path,
+    (facts, look): (&Facts, &Look),
+    preview: &PreviewWork,
+) {
+    let (before, scale) = (look.neighbours, look.scaled(preview.size));
     let rate = match preview.format {
         Format::Mp4 => PREVIEW_RATE,
         Format::Gif => GIF_RATE,
@@ -92,16 +108,4 @@ fn preview(command: &mut FfmpegCommand, input: &Path, facts: &Facts, preview: &P
             command.filter_complex(graph).map("[v]").format("gif");
         }
     }
-}
-
-fn deinterlace(facts: &Facts) -> &'static str {
-    if facts.video.interlaced { "yadif=mode=send_frame:deint=interlaced," } else { "" }
-}
-
-fn scale((width, height): (u32, u32)) -> String {
-    format!("scale={width}:{height}:flags=bicubic,setsar=1")
-}
-
-fn seconds(ms: u64) -> String {
-    format!("{}.{:03}", ms / 1000, ms % 1000)
 }

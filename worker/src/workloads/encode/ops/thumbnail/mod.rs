@@ -11,14 +11,16 @@ use super::super::film::facts::Facts;
 use super::super::film::probe;
 use super::super::film::scan::Scan;
 use super::super::host::{Host, go_on};
+use super::super::output::delivery::{self, Begun, Delivery, Ready};
 use super::super::output::names::path_text;
 use super::super::output::publish::{self, Staging};
 use super::super::run::{self as run_ffmpeg, Files};
 use super::super::tools::Tools;
+use super::details;
+use super::filters::Look;
 use super::jpeg;
 use crate::attempt::Job;
 use crate::parse_payload;
-use crate::path::{check_write, parse_path};
 use payload::Payload;
 use plan::{Plan, PosterWork, Work};
 use serde_json::{Value, json};
@@ -36,12 +38,10 @@ const LENGTH_TOLERANCE_MS: u64 = 500;
 /// outputs are complete and only their renaming was interrupted.
 pub(super) fn run(job: &Job, host: &dyn Host) -> Result<Value, Failure> {
     let payload: Payload = parse_payload(job)?;
-    let output_dir = parse_path("output_dir", &payload.output_dir)?;
-    let output_dir = check_write(host.settings(), "output_dir", &output_dir)?;
-    if let Some(result) = publish::finish(job.checkpoint.as_deref(), &output_dir, job.id.0)? {
-        host.log("an earlier attempt had verified its outputs: they are in place now");
-        return Ok(result);
-    }
+    let delivery = match delivery::begin(job, host, &payload.output_dir)? {
+        Begun::Finished(result) => return Ok(result),
+        Begun::Open(delivery) => delivery,
+    };
     let (input, tools) = super::open(host, &payload.input)?;
     let bytes = probe::size_of_file(&input)?;
     host.progress(None, "opening the input");
@@ -53,29 +53,17 @@ pub(super) fn run(job: &Job, host: &dyn Host) -> Result<Value, Failure> {
         Some(length) => length,
         None => measured_ms(host, &tools, &input, bytes)?,
     };
+    let details = details::of(host, &tools, &input)?;
+    let detail = details.stream(facts.video.stream).cloned().unwrap_or_default();
+    let look = Look::of(&facts, &detail)?;
     let plan = Plan::of(&payload, &facts, length_ms, &input)?;
-    go_on(host)?;
-    let staging = Staging::open(&output_dir, job.id.0, job.attempt.0)?;
-    let maker = Maker { host, tools: &tools, input: &input, facts: &facts, staging: &staging };
-    let list = maker.make(&plan, &output_dir).and_then(|outputs| {
-        // What is stored is finished, by this attempt or the next: the last moment to stop.
-        go_on(host)?;
-        let input = json!({ "path": path_text(&input), "bytes": bytes, "length_ms": length_ms });
-        let list = staging.seal(&plan.names(), json!({ "outputs": outputs, "input": input }))?;
-        let stored = serde_json::to_vec(&list).expect("the list is made of strings and numbers");
-        host.checkpoint(&stored)?;
-        Ok(list)
-    });
-    let list = match list {
-        Ok(list) => list,
-        Err(failure) => {
-            staging.discard();
-            return Err(failure);
-        }
-    };
-    staging.publish(&list, &output_dir)?;
-    staging.discard();
-    Ok(list.result)
+    delivery.deliver(host, |staging| {
+        let (tools, input, of) = (&tools, &input, (&facts, &look));
+        let maker = Maker { host, tools, input, of, staging };
+        let outputs = maker.make(&plan, &delivery)?;
+        let input = json!({ "path": path_text(input), "bytes": bytes, "length_ms": length_ms });
+        Ok(Ready { names: plan.names(), result: json!({ "outputs": outputs, "input": input }) })
+    })
 }
 
 /// How long a film is whose container does not say so.
@@ -89,13 +77,13 @@ struct Maker<'a> {
     host: &'a dyn Host,
     tools: &'a Tools,
     input: &'a Path,
-    facts: &'a Facts,
+    of: (&'a Facts, &'a Look),
     staging: &'a Staging,
 }
 
 impl Maker<'_> {
     /// Makes and checks all files; returns what the result says of them.
-    fn make(&self, plan: &Plan, output_dir: &Path) -> Result<Vec<Value>, Failure> {
+    fn make(&self, plan: &Plan, delivery: &Delivery<'_>) -> Result<Vec<Value>, Failure> {
         let mut outputs = Vec::new();
         for (at, work) in plan.works.iter().enumerate() {
             go_on(self.host)?;
@@ -106,7 +94,7 @@ impl Maker<'_> {
             let mut facts = self.check(work, &staged, self.run(work, &staged)?)?;
             let bytes = self.staging.bytes_of(work.name())?;
             facts["kind"] = work.kind().into();
-            facts["path"] = path_text(&output_dir.join(work.name())).into();
+            facts["path"] = path_text(&delivery.target(work.name())).into();
             facts["bytes"] = bytes.into();
             outputs.push(facts);
             if let Work::Sprite(sprite) = work {
@@ -114,7 +102,7 @@ impl Maker<'_> {
                 let text = sprite.index();
                 std::fs::write(&index, &text)
                     .map_err(|error| publish::io_failure("cannot write", &index, &error))?;
-                let path = path_text(&output_dir.join(&sprite.index_name));
+                let path = path_text(&delivery.target(&sprite.index_name));
                 outputs.push(json!({ "kind": "index", "path": path, "bytes": text.len() }));
             }
         }
@@ -125,7 +113,7 @@ impl Maker<'_> {
     /// that moment, although the film is longer: then the poster is taken from its begin.
     fn run(&self, work: &Work, staged: &Path) -> Result<u64, Failure> {
         let run = |work: &Work| {
-            let argv = graph::command(&self.tools.ffmpeg, self.input, self.facts, work, staged);
+            let argv = graph::command(&self.tools.ffmpeg, self.input, self.of, work, staged);
             let files = Files::of(self.input, self.staging.path());
             run_ffmpeg::ffmpeg(self.host, files, argv, &mut |_| {}).map(|_| ())
         };

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 /// Rows in aligned columns, the head first. Numbers of the given columns align right.
-pub(super) fn aligned(head: &[&str], rows: &[Vec<String>], right: &[usize]) -> String {
+pub(in crate::cli) fn aligned(head: &[&str], rows: &[Vec<String>], right: &[usize]) -> String {
     let mut widths: Vec<usize> = head.iter().map(|cell| cell.chars().count()).collect();
     for row in rows {
         for (width, cell) in widths.iter_mut().zip(row) {
@@ -32,7 +32,7 @@ pub(super) fn aligned(head: &[&str], rows: &[Vec<String>], right: &[usize]) -> S
 }
 
 /// A moment as local time; `-` when there is none.
-pub(super) fn time(value: &Value) -> String {
+pub(in crate::cli) fn time(value: &Value) -> String {
     let Some(at) = value.as_i64().and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok()) else {
         return "-".to_owned();
     };
@@ -40,7 +40,7 @@ pub(super) fn time(value: &Value) -> String {
 }
 
 /// A length of time, two units at most: `1h 05m`, `12.3s`, `40ms`.
-pub(super) fn span(ms: i64) -> String {
+pub(in crate::cli) fn span(ms: i64) -> String {
     let seconds = ms / 1000;
     match ms {
         ..1000 => format!("{}ms", ms.max(0)),
@@ -52,7 +52,7 @@ pub(super) fn span(ms: i64) -> String {
 }
 
 /// A size in the largest unit of which there is at least one.
-pub(super) fn size(bytes: u64) -> String {
+pub(in crate::cli) fn size(bytes: u64) -> String {
     const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
     let mut value = bytes as f64;
     let mut unit = 0;
@@ -64,7 +64,7 @@ pub(super) fn size(bytes: u64) -> String {
 }
 
 /// A value as one short line: strings without quotes, `-` for nothing.
-pub(super) fn plain(value: &Value) -> String {
+pub(in crate::cli) fn plain(value: &Value) -> String {
     match value {
         Value::Null => "-".to_owned(),
         Value::String(text) => text.clone(),
@@ -73,7 +73,7 @@ pub(super) fn plain(value: &Value) -> String {
 }
 
 /// At most `most` characters of the first line.
-pub(super) fn short(text: &str, most: usize) -> String {
+pub(in crate::cli) fn short(text: &str, most: usize) -> String {
     let line = text.lines().next().unwrap_or_default();
     if line.chars().count() <= most && !text.contains('\n') {
         return line.to_owned();

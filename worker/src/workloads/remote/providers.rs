@@ -1,0 +1,132 @@
+//! The descriptions that this worker knows: the shipped ones, and those of the configuration's
+//! folder, which take the place of shipped ones of the same name.
+
+use super::secrets::Secrets;
+use rustls::ClientConfig;
+use shiftboss_provider::description::Provider;
+use shiftboss_provider::load::{BYTES_MAX, load};
+use shiftboss_provider::shipped;
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+/// All descriptions, also those that cannot be used.
+#[derive(Debug)]
+pub(super) struct Providers {
+    known: BTreeMap<String, Result<Arc<Provider>, String>>,
+    pub(super) secrets: Secrets,
+    /// How TLS is spoken, with the roots of this host.
+    pub(super) tls: ClientConfig,
+}
+
+impl Providers {
+    /// Reads all of them. One that is wrong is kept with the reason: the jobs of the others run.
+    ///
+    /// # Errors
+    /// A sentence: the folder cannot be read.
+    pub(super) fn read(
+        folder: Option<&Path>,
+        variable: &dyn Fn(&str) -> Option<String>,
+    ) -> Result<Self, String> {
+        let mut texts: BTreeMap<String, (String, Result<String, String>)> = BTreeMap::new();
+        for (name, text) in shipped::ALL {
+            let file = format!("{name}.toml (shipped)");
+            texts.insert((*name).to_owned(), (file, Ok((*text).to_owned())));
+        }
+        if let Some(folder) = folder {
+            read_folder(folder, &mut texts)?;
+        }
+        let mut known = BTreeMap::new();
+        let mut names = Vec::new();
+        for (name, (file, text)) in texts {
+            let provider = text.and_then(|text| {
+                load(&file, &name, &text).map_err(|problems| {
+                    let problems: Vec<_> = problems.iter().map(ToString::to_string).collect();
+                    problems.join("; ")
+                })
+            });
+            if let Ok(provider) = &provider {
+                names.extend(provider.secrets());
+            }
+            known.insert(name, provider.map(Arc::new));
+        }
+        names.sort();
+        names.dedup();
+        Ok(Self { known, secrets: Secrets::read(&names, variable), tls: super::send::tls()? })
+    }
+
+    /// The provider of this name, whether its secrets are there or not.
+    ///
+    /// # Errors
+    /// A sentence: there is none, or its description is wrong.
+    pub(super) fn get(&self, name: &str) -> Result<&Arc<Provider>, String> {
+        let names = || self.known.keys().cloned().collect::<Vec<_>>().join(", ");
+        match self.known.get(name) {
+            Some(Ok(provider)) => Ok(provider),
+            Some(Err(why)) => Err(format!("the description of provider {name} is wrong: {why}")),
+            None => Err(format!("no provider has this name; there are: {}", names())),
+        }
+    }
+
+    /// For people: which can be used.
+    pub(super) fn told(&self) -> Vec<String> {
+        let mut told = Vec::new();
+        for (name, provider) in &self.known {
+            match provider {
+                Ok(provider) if self.secrets.lack(&provider.secrets()).is_none() => {
+                    told.push(name.clone());
+                }
+                Ok(_) => {}
+                Err(why) => told.push(format!("not {name} ({why})")),
+            }
+        }
+        told
+    }
+}
+
+fn read_folder(
+    folder: &Path,
+    texts: &mut BTreeMap<String, (String, Result<String, String>)>,
+) -> Result<(), String> {
+    let told = |error: std::io::Error| {
+        format!("cannot read the providers' folder {}: {error}", folder.display())
+    };
+    for entry in std::fs::read_dir(folder).map_err(told)? {
+        let path = entry.map_err(told)?.path();
+        let name = path.file_stem().and_then(|name| name.to_str()).unwrap_or_default();
+        if path.extension().is_none_or(|ending| ending != "toml") || name.is_empty() {
+            continue;
+        }
+        let text = std::fs::metadata(&path)
+            .and_then(|facts| {
+                if facts.len() > BYTES_MAX as u64 {
+                    return Err(std::io::Error::other(format!("larger than {BYTES_MAX} bytes")));
+                }
+                std::fs::read_to_string(&path)
+            })
+            .map_err(|error| format!("cannot read {}: {error}", path.display()));
+        texts.insert(name.to_owned(), (path.display().to_string(), text));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wrong_description_keeps_the_others_usable() {
+        let folder = tempfile::tempdir().expect("a folder");
+        std::fs::write(folder.path().join("mine.toml"), "name = 5").expect("written");
+        std::fs::write(folder.path().join("note.txt"), "no description").expect("written");
+        let variable = |name: &str| (name == "FAL_KEY").then(|| "secret".to_owned());
+        let providers = Providers::read(Some(folder.path()), &variable).expect("read");
+        let told = providers.told().join(", ");
+        assert!(told.starts_with("fal, not mine ("), "{told}");
+        let why = providers.get("mine").expect_err("wrong");
+        assert!(why.contains("mine.toml:1: name: invalid type"), "{why}");
+        let why = providers.get("other").expect_err("absent");
+        assert!(why.contains("there are: bria, fal, gemini, generic"), "{why}");
+        Providers::read(Some(Path::new("/nowhere")), &variable).expect_err("no folder");
+    }
+}
