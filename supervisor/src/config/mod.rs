@@ -350,22 +350,6 @@ mod tests {
     }
 
     #[test]
-    fn keying_is_encode_once_more_and_goes_first() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let limits = "[types.encode]\npriority = 5\nconfine = \"require\"\nworkers.max = 7";
-        let (config, _) = load(folder.path(), limits);
-        let (encode, keying) = (&config.types["encode"], &config.types["keying"]);
-        assert_eq!(*keying, JobType { priority: 15, ..encode.clone() });
-        let (config, _) = load(folder.path(), &format!("{limits}\n[types.keying]\npriority = -1"));
-        let keying = &config.types["keying"];
-        assert_eq!((keying.priority, keying.workers.max), (-1, 7));
-        let own = "[types.encode]\npriority = 5\n[types.keying]\nworker = \"./keyer\"";
-        let (config, _) = load(folder.path(), own);
-        let keying = &config.types["keying"];
-        assert_eq!((&*keying.workload, keying.priority), ("keying", 0));
-    }
-
-    #[test]
     fn paths_of_the_file_are_relative_to_its_folder() {
         let folder = tempfile::tempdir().expect("a folder");
         std::fs::create_dir(folder.path().join("etc")).expect("made");

@@ -355,6 +355,22 @@ mod tests {
     }
 
     #[test]
+    fn keying_is_encode_once_more_and_goes_first() {
+        let limits = "[types.encode]\npriority = 5\nconfine = \"require\"\nworkers.max = 7";
+        let config = load(limits).expect("accepted");
+        let (encode, keying) = (&config.types["encode"], &config.types["keying"]);
+        assert_eq!(*keying, JobType { priority: 15, ..encode.clone() });
+        let text = format!("{limits}\n[types.keying]\npriority = -1");
+        let config = load(&text).expect("accepted");
+        let keying = &config.types["keying"];
+        assert_eq!((keying.priority, keying.workers.max), (-1, 7));
+        let own = "[types.encode]\npriority = 5\n[types.keying]\nworker = \"./keyer\"";
+        let config = load(own).expect("accepted");
+        let keying = &config.types["keying"];
+        assert_eq!((&*keying.workload, keying.priority), ("keying", 0));
+    }
+
+    #[test]
     fn a_root_that_does_not_exist_is_told_and_allowed() {
         let folder = tempfile::tempdir().expect("a folder");
         let (there, gone) = (folder.path().display(), folder.path().join("gone"));

@@ -58,8 +58,9 @@ pub(super) fn run(job: &Job, host: &dyn Host) -> Result<Value, Failure> {
     })
 }
 
-/// What a film is and how long, milliseconds. What shows all of it needs all of it: then its packets
-/// are counted, and a film that ends before its time is refused. A poster does with the header.
+/// What a film is and how long, milliseconds. What shows all of it needs all of it: then its
+/// packets are counted, and a film that ends before its time is refused. A poster does with the
+/// header.
 fn look_at(
     host: &dyn Host,
     tools: &Tools,
