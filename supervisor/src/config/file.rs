@@ -304,8 +304,9 @@ mod tests {
         let uncommented = |line: &str| {
             let marked = marks.iter().find_map(|mark| line.strip_prefix(mark));
             let name = marked.and_then(|rest| rest.split_once(" = ")).map(|(name, _)| name);
-            let is_key =
-                name.is_some_and(|name| name.chars().all(|c| c.is_ascii_lowercase() || c == '_'));
+            let is_key = name.is_some_and(|name| {
+                name.chars().all(|c| c.is_ascii_lowercase() || "_.".contains(c))
+            });
             marked.filter(|_| is_key).map(str::to_owned)
         };
         let line = |line: &str| {

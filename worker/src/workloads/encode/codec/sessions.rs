@@ -29,10 +29,15 @@ pub(crate) struct Held {
     _locks: Vec<File>,
 }
 
+/// What a driver allows as far as is known.
+const fn ceiling(engine: Engine) -> u32 {
+    if matches!(engine, Engine::Nvenc) { NVENC_MAX } else { OTHERS_MAX }
+}
+
 /// The most sessions that are begun, after the driver was heard: `learned` is the last lesson with
 /// its age.
 fn most(engine: Engine, learned: Option<(u32, Duration)>) -> u32 {
-    let most = if engine == Engine::Nvenc { NVENC_MAX } else { OTHERS_MAX };
+    let most = ceiling(engine);
     let learned = learned.filter(|(_, age)| *age < LEARNED_FOR);
     learned.map_or(most, |(lesson, _)| lesson.clamp(1, most))
 }
@@ -65,17 +70,18 @@ pub(crate) fn take(folder: &str, encoder: Encoder, rungs: usize) -> Result<Held,
     if rungs > most {
         return Err(format!("{rungs} sessions are needed, its driver allows {most}"));
     }
-    let mut locks = Vec::new();
-    for at in 0..most {
-        if let Some(lock) = lock(folder, engine, at)? {
-            locks.push(lock);
-        }
-        if locks.len() == usize::try_from(rungs).unwrap_or(usize::MAX) {
-            return Ok(Held { _locks: locks });
-        }
+    let mut free = Vec::new();
+    for at in 0..ceiling(encoder.engine) {
+        free.extend(lock(folder, engine, at)?);
     }
-    let free = locks.len();
-    Err(format!("{rungs} sessions are needed, {free} of {most} are free"))
+    let count = |locks: usize| u32::try_from(locks).unwrap_or(u32::MAX);
+    let held = ceiling(encoder.engine).saturating_sub(count(free.len()));
+    let allowed = most.saturating_sub(held);
+    if rungs > allowed {
+        return Err(format!("{rungs} sessions are needed, {allowed} of {most} are free"));
+    }
+    free.truncate(usize::try_from(rungs).unwrap_or(usize::MAX));
+    Ok(Held { _locks: free })
 }
 
 /// The hardware was lost with these words: when its driver refused a session, fewer are begun for a
@@ -89,7 +95,7 @@ pub(crate) fn learn(folder: &str, encoder: Encoder, words: &str) {
     let most = most(encoder.engine, learned(folder, engine));
     // Ours are held too, by other files: a lock that cannot be had is one in use.
     let is_held = |at: &u32| matches!(lock(folder, engine, *at), Ok(None));
-    let held = (0..most).filter(is_held).count();
+    let held = (0..ceiling(encoder.engine)).filter(is_held).count();
     let lesson = lesson(u32::try_from(held).unwrap_or(most), most);
     // Without it the next job falls back as this one did.
     let _ = std::fs::write(folder.join(format!("{engine}.most")), lesson.to_string());
