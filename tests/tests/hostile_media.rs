@@ -104,7 +104,7 @@ fn worker_of(stage: &Stage) -> i64 {
     wait_for("the worker is ready", || {
         let workers = stage.json(&["workers", "--json"]);
         let workers = workers.as_array()?;
-        let is_ready = |worker: &&Value| worker["state"] == "idle";
+        let is_ready = |worker: &&Value| worker["type"] == "encode" && worker["state"] == "idle";
         workers.iter().find(is_ready).and_then(|worker| worker["pid"].as_i64())
     })
 }

@@ -141,7 +141,8 @@ fn rendition(value: &Value) -> Option<u32> {
 }
 
 pub(super) const CODECS_FORM: &str = "different ones of h264_nvenc, h264_vaapi, h264_qsv, libx264, \
-    hevc_nvenc, hevc_vaapi, hevc_qsv, libx265, av1_nvenc, av1_vaapi, av1_qsv, libsvtav1, libvpx-vp9";
+    hevc_nvenc, hevc_vaapi, hevc_qsv, libx265, av1_nvenc, av1_vaapi, av1_qsv, libsvtav1, \
+    libvpx-vp9";
 
 pub(super) fn are_codecs(value: &Value) -> bool {
     value.as_array().is_some_and(|list| {
@@ -192,7 +193,10 @@ mod tests {
         .expect("it is valid");
         assert_eq!(
             config.profiles["web"].payload(),
-            r#"{"crf":23,"format":"hls","loudness":-16.0,"renditions":["480p",{"maxrate":"5M","name":"1080p"}]}"#
+            concat!(
+                r#"{"crf":23,"format":"hls","loudness":-16.0,"#,
+                r#""renditions":["480p",{"maxrate":"5M","name":"1080p"}]}"#
+            )
         );
         assert_eq!(config.profiles["raw"].payload(), r#"{"chunk_seconds":0}"#);
         let shown: Vec<String> = config.show().iter().map(ToString::to_string).collect();

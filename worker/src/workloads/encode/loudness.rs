@@ -177,8 +177,8 @@ mod tests {
         let measured = read(RECORDED).expect("all are there").expect("it is not silent");
         assert_eq!(
             second_pass(-16.0, 2, &measured),
-            ",aformat=channel_layouts=stereo,loudnorm=I=-16:TP=-1.5:LRA=20:measured_I=-21.75:measured_TP=-18.06:measured_LRA=0:\
-             measured_thresh=-31.75:offset=0.31:linear=true"
+            ",aformat=channel_layouts=stereo,loudnorm=I=-16:TP=-1.5:LRA=20:measured_I=-21.75:\
+             measured_TP=-18.06:measured_LRA=0:measured_thresh=-31.75:offset=0.31:linear=true"
         );
     }
 

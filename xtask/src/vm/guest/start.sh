@@ -2,7 +2,7 @@
 # `command` is off in it and gets the media folder here. Short times of the watchdog and of a drain
 # save the guest's time.
 sed -i "/^\[types.command\]/a roots = { read = [\"$MEDIA\"], write = [\"$MEDIA\"] }" $SHIFTBOSS_CONFIG
-sed -i 's/^enabled = false/enabled = true/' $SHIFTBOSS_CONFIG
+sed -i '/^\[types.command\]/,/^\[/ s/^enabled = false/enabled = true/' $SHIFTBOSS_CONFIG
 cat >/etc/default/shiftboss <<'ENV'
 SHIFTBOSS_TYPES__COMMAND__GRACE__DRAIN=3s
 SHIFTBOSS_TYPES__COMMAND__GRACE__TERM=3s

@@ -74,8 +74,8 @@ pub(crate) fn none_left(refusals: &[(Encoder, Refusal)]) -> String {
     let told: Vec<String> =
         refusals.iter().map(|(encoder, why)| format!("{}: {why}", encoder.name())).collect();
     format!(
-        "none of the encoders that the job or its profile lists works here ({}); add \"libx264\" to \
-         codecs, or see what the type's devices and the driver lack",
+        "none of the encoders that the job or its profile lists works here ({}); add \"libx264\" \
+         to codecs, or see what the type's devices and the driver lack",
         told.join("; ")
     )
 }

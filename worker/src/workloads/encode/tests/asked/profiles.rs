@@ -143,7 +143,9 @@ fn a_rendition_that_would_be_larger_than_its_film_ends_the_job_early() {
     drop(progress);
     let short = json!({"crf": 10, "stop_when_larger": true});
     assert!(studio.refuse(&film, &short).contains("stop_when_larger"));
-    let wanted = json!({"crf": 51, "chunk_seconds": 2, "stop_when_larger": true});
+    let film = studio.path("large.mp4");
+    ffmpeg(&format!("{source} -c:v libx264 -crf 10 -pix_fmt yuv420p -g 12"), &film);
+    let wanted = json!({"crf": 40, "chunk_seconds": 2, "stop_when_larger": true});
     let wanted = studio.job(&film, &wanted);
     let result = ladder::run(&wanted, &in_chunks(&studio)).expect("it is smaller");
     assert_eq!(result["outputs"][0]["frames"], json!(250));
