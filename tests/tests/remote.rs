@@ -44,7 +44,8 @@ fn payload(stage: &Stage, shape: Shape, tag: &str, mode: &str) -> String {
     json!({
         "provider": shape.name(),
         "input": shape.input(tag, mode),
-        "output": { "dir": stage.file(""), "name": tag },
+        "output_dir": stage.file(""),
+        "name": tag,
     })
     .to_string()
 }
@@ -271,10 +272,14 @@ fn bad_jobs_are_refused_before_anything_is_sent() {
         (json!({ "provider": "nobody" }), "no provider has this name; there are: bria, fal"),
         (json!({ "provider": shape.name() }), "secret REPLICATE_API_TOKEN is not set"),
         (json!({ "provider": "generic", "extra": 1 }), "unknown field `extra`"),
-        (json!({ "provider": "generic", "output": { "dir": "/etc" } }), "payload field output.dir"),
+        (json!({ "provider": "generic", "output_dir": "/etc" }), "payload field output_dir"),
         (
-            json!({ "provider": "generic", "output": { "dir": stage.file(""), "name": "../x" } }),
-            "payload field output.name",
+            json!({ "provider": "generic", "output_dir": stage.file(""), "name": "../x" }),
+            "payload field name",
+        ),
+        (
+            json!({ "provider": "generic", "output_dir": stage.file("no/parent") }),
+            "payload field output_dir",
         ),
     ] {
         let id = stage.insert("remote", &payload.to_string());

@@ -126,7 +126,7 @@ fn a_truncated_film_fails_for_good_and_says_so() {
 #[test]
 fn a_payload_for_a_later_version_fails_for_good() {
     let mut supervisor = Supervisor::start("encode", 1);
-    supervisor.assign(1, r#"{"op": "stitch", "inputs": ["/a", "/b"], "output_dir": "/c"}"#);
+    supervisor.assign(1, r#"{"op": "dub", "inputs": ["/a", "/b"], "output_dir": "/c"}"#);
     let failure = supervisor.failed(1);
     assert_eq!((failure.permanent, failure.cause), (true, Cause::Payload));
     assert!(failure.message.contains("not offered by this version"), "{}", failure.message);

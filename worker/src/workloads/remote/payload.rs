@@ -1,4 +1,4 @@
-//! The payload of an operation: `{"provider": "...", "input": {...}, "output": {"dir": "..."}}`.
+//! The payload of an operation: `{"provider": "...", "input": {...}, "output_dir": "..."}`.
 
 use crate::attempt::Job;
 use crate::path::{check_write, parse_path};
@@ -18,23 +18,15 @@ pub(super) struct Payload {
     /// What the description's `{input...}` stands for.
     #[serde(default)]
     pub(super) input: Value,
-    /// Where files go. Absent: links stay links.
+    /// Where files go, absolute; made when its parent exists. Absent: links stay links.
     #[serde(default)]
-    pub(super) output: Option<Output>,
+    pub(super) output_dir: Option<String>,
+    /// How their names begin; else with the job's number.
+    #[serde(default)]
+    pub(super) name: Option<String>,
     /// The id of an operation that was submitted elsewhere: it is polled.
     #[serde(default)]
     pub(super) adopt: Option<String>,
-}
-
-/// Where files go.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Output {
-    /// An existing folder, absolute.
-    dir: String,
-    /// How their names begin; else the job's number.
-    #[serde(default)]
-    name: Option<String>,
 }
 
 /// A folder that may be written, and how names in it begin.
@@ -57,9 +49,9 @@ impl Payload {
 
     /// Where files go, checked against the type's roots.
     pub(super) fn target(&self, job: &Job, settings: &Settings) -> Result<Option<Target>, Failure> {
-        let Some(output) = &self.output else { return Ok(None) };
+        let Some(output_dir) = &self.output_dir else { return Ok(None) };
         let refuse = |text: &str| Err(Failure::permanent(Cause::Payload, text.to_owned()));
-        let name = output.name.clone().unwrap_or_else(|| job.id.to_string());
+        let name = self.name.clone().unwrap_or_else(|| job.id.to_string());
         let is_plain = |c: char| c.is_alphanumeric() || matches!(c, '-' | '_' | '.' | ' ');
         if name.is_empty()
             || name.len() > 100
@@ -67,14 +59,18 @@ impl Payload {
             || !name.chars().all(is_plain)
         {
             return refuse(
-                "payload field output.name: 1 to 100 bytes of letters, digits, \"-\", \"_\", \".\" \
+                "payload field name: 1 to 100 bytes of letters, digits, \"-\", \"_\", \".\" \
                  and spaces, no dot first",
             );
         }
-        let dir = parse_path("output.dir", &output.dir)?;
-        let dir = check_write(settings, "output.dir", &dir)?;
-        if !dir.is_dir() {
-            return refuse("payload field output.dir: no folder");
+        let dir = parse_path("output_dir", output_dir)?;
+        let dir = check_write(settings, "output_dir", &dir)?;
+        match std::fs::create_dir(&dir) {
+            Err(error) if !dir.is_dir() => {
+                let (dir, parent) = (dir.display(), "it is made when its parent exists");
+                return refuse(&format!("payload field output_dir: {dir}: {error}; {parent}"));
+            }
+            Ok(()) | Err(_) => {}
         }
         Ok(Some(Target { dir, name }))
     }

@@ -53,7 +53,7 @@ pub(super) fn run(job: &Job, host: &dyn Host) -> Result<Value, Failure> {
         .map_err(|sentence| Failure::retryable(Cause::FailedStart, sentence))?;
     let mut paths = Vec::new();
     for (at, clip) in payload.clips.0.iter().enumerate() {
-        let field = format!("clips[{at}]");
+        let field = format!("inputs[{at}]");
         paths.push(check_read(host.settings(), &field, &parse_path(&field, &clip.input)?)?);
     }
     let mut clips: Vec<Clip> = Vec::new();
@@ -97,7 +97,7 @@ impl Footage {
     fn open((host, tools): (&dyn Host, &Tools), path: PathBuf, at: usize) -> Result<Self, Failure> {
         // What is wrong with one of many is said with its number.
         let numbered = |failure: Failure| {
-            let message = format!("clips[{at}]: {}", failure.message);
+            let message = format!("inputs[{at}]: {}", failure.message);
             Failure { message, ..failure }
         };
         let film = probe::film(host, tools, &path, None).map_err(numbered)?;
@@ -106,7 +106,7 @@ impl Footage {
         let look = Look::of(&film.facts, &detail).map_err(numbered)?;
         let length_us = plan::length_us(&film.facts, &film.scan).ok_or_else(|| {
             let message = format!(
-                "clips[{at}]: the clock of {} jumps, so nobody knows how long it is: make a \
+                "inputs[{at}]: the clock of {} jumps, so nobody knows how long it is: make a \
                  rendition of it first (op \"ladder\")",
                 path.display()
             );

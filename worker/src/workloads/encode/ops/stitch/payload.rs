@@ -15,6 +15,7 @@ const SIDES: std::ops::RangeInclusive<u32> = 16..=8192;
 pub(super) struct Payload {
     #[serde(rename = "op")]
     _op: String,
+    #[serde(rename = "inputs")]
     pub(super) clips: Clips,
     pub(super) output_dir: String,
     /// How long each clip goes over into the next one; 0: not at all.
@@ -175,7 +176,7 @@ mod tests {
     use super::*;
 
     fn read(clips: &str, fields: &str) -> Result<Payload, String> {
-        let text = format!(r#"{{"op":"stitch","clips":{clips},"output_dir":"/b"{fields}}}"#);
+        let text = format!(r#"{{"op":"stitch","inputs":{clips},"output_dir":"/b"{fields}}}"#);
         serde_json::from_str(&text).map_err(|error| error.to_string())
     }
 

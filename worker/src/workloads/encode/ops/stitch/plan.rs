@@ -104,7 +104,7 @@ pub(super) fn part(clip: &Clip, number: usize, length_us: i64) -> Result<Part, F
         #[expect(clippy::cast_precision_loss, reason = "shown with two digits")]
         let length = length_us as f64 / 1e6;
         let message = format!(
-            "payload field clips[{number}].{field}: {seconds} s lies behind the end of {}, whose \
+            "payload field inputs[{number}].{field}: {seconds} s lies behind the end of {}, whose \
              pictures last {length:.2} s",
             clip.input
         );
@@ -154,8 +154,8 @@ impl Plan {
             let least = fades * fade + 1;
             if fade > 0 && *count < least {
                 let message = format!(
-                    "payload field crossfade: clips[{at}] has {count} frames at {} per second, its \
-                     cross-fades need {least}: shorten them or leave the clip out",
+                    "payload field crossfade: inputs[{at}] has {count} frames at {} per second, \
+                     its cross-fades need {least}: shorten them or leave the clip out",
                     rate.text()
                 );
                 return Err(Failure::permanent(Cause::Payload, message));
@@ -201,7 +201,7 @@ mod tests {
     use super::*;
 
     fn payload(fields: &str) -> Payload {
-        let text = format!(r#"{{"op":"stitch","clips":["/a"],"output_dir":"/b"{fields}}}"#);
+        let text = format!(r#"{{"op":"stitch","inputs":["/a"],"output_dir":"/b"{fields}}}"#);
         serde_json::from_str(&text).expect("it is valid")
     }
 
@@ -246,7 +246,7 @@ mod tests {
         assert_eq!((plan.fade, plan.frames_in_all()), (15, 60 + 90 + 60 - 30));
         assert_eq!([0, 1, 2].map(|at| plan.begin(at)), [0, 45, 120]);
         let failure = Plan::of(&payload(r#","crossfade":1.6"#), &clips).expect_err("too short");
-        assert!(failure.message.contains("clips[1] has 90 frames"), "{}", failure.message);
+        assert!(failure.message.contains("inputs[1] has 90 frames"), "{}", failure.message);
         let alone = Plan::of(&payload(r#","crossfade":5"#), &clips[..1]).expect("no joint");
         assert_eq!((alone.fade, alone.frames_in_all()), (0, 60));
     }
@@ -257,7 +257,7 @@ mod tests {
         let of = |from: f64, to: Option<f64>| part(&clip(from, to), 3, 5_000_000);
         assert_eq!(of(0.0, None), Ok(seconds(5)));
         assert_eq!(of(1.5, Some(5.2)), Ok(Part { from_us: 1_500_000, length_us: 3_500_000 }));
-        for (from, to, words) in [(5.0, None, "clips[3].in"), (0.0, Some(6.0), "clips[3].out")] {
+        for (from, to, words) in [(5.0, None, "inputs[3].in"), (0.0, Some(6.0), "inputs[3].out")] {
             let failure = of(from, to).expect_err(words);
             assert!(failure.message.contains(words), "{}", failure.message);
         }

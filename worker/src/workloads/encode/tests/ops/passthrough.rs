@@ -184,12 +184,12 @@ fn a_length_that_is_a_lie_is_refused() {
         let sentence = refuse(&studio, op, &liar, &more);
         assert!(sentence.contains("is truncated: it declares 36000.00 s"), "{op}: {sentence}");
     }
-    let clips = json!({"clips": [film, liar]});
+    let clips = json!({"inputs": [film, liar]});
     let mut job = job(&studio, "stitch", &film, &clips);
     job.payload =
         job.payload.replacen(&format!("\"input\":{:?},", film.display().to_string()), "", 1);
     let failure = super::ops::run(&job, &super::Stage::default()).expect_err("a lie");
-    assert!(failure.message.contains("clips[1]") && failure.message.contains("is truncated"));
+    assert!(failure.message.contains("inputs[1]") && failure.message.contains("is truncated"));
 }
 
 #[test]

@@ -34,7 +34,7 @@ fn blue(studio: &Studio, name: &str) -> PathBuf {
 }
 
 fn job(studio: &Studio, clips: &Value, more: &Value) -> Job {
-    let mut payload = json!({"op": "stitch", "clips": clips, "output_dir": studio.path("out"),
+    let mut payload = json!({"op": "stitch", "inputs": clips, "output_dir": studio.path("out"),
         "preset": "ultrafast"});
     let more = more.as_object().expect("tests give an object").clone();
     payload.as_object_mut().expect("it is an object").extend(more);
@@ -156,8 +156,8 @@ fn parts_are_taken_to_the_frame_in_the_order_that_is_asked_for() {
         assert!((found - planned).abs() < 1.9, "frame {frame}: {found}, {planned}");
     }
     for (clip, words) in [
-        (json!({"input": late, "in": 4.5}), "clips[0].in"),
-        (json!({"input": late, "out": 7}), "clips[0].out"),
+        (json!({"input": late, "in": 4.5}), "inputs[0].in"),
+        (json!({"input": late, "out": 7}), "inputs[0].out"),
     ] {
         let failure = stitch(&studio, &json!([clip]), &json!({})).expect_err(words);
         assert!(failure.permanent && failure.message.contains(words), "{failure:?}");
@@ -236,7 +236,7 @@ fn clips_that_are_bad_are_named_by_their_number() {
         let failure = stitch(&studio, &json!([good, bad, good]), &json!({})).expect_err(words);
         let sentence = failure.message;
         assert!(failure.permanent && sentence.contains(words), "{}: {sentence}", bad.display());
-        assert!(sentence.contains("clips[1]"), "{sentence}");
+        assert!(sentence.contains("inputs[1]"), "{sentence}");
         assert_eq!(studio.outputs(), Vec::<String>::new());
     }
 }
