@@ -111,7 +111,7 @@ const COLD: &[&str] = &[
 ];
 
 /// Words about an encoder or its device, in which FFmpeg tells that hardware refused or vanished.
-/// Quoted from FFmpeg's source and its users' reports; no such hardware was there to record them.
+/// Some are quoted from reports of users, others are from memory; none was recorded on hardware.
 const ENCODER_LOST: &[&str] = &[
     "OpenEncodeSessionEx failed",
     "No capable devices found",
