@@ -1,6 +1,7 @@
 //! The op `ladder`, step by step: finish what an earlier attempt left, look at the film, plan,
 //! encode, verify, publish.
 
+mod told;
 mod wishes;
 
 use super::arguments;
@@ -9,26 +10,26 @@ use super::chunks::cut::{self, Cuts};
 use super::chunks::make::{self, Parts};
 use super::chunks::shelf;
 use super::codec::{Encoder, choice, sessions, trial};
-use super::film::facts::Facts;
 use super::film::probe::{self, Film};
 use super::film::scan::Track;
 use super::hls::{self, Packed};
 use super::host::{Host, Steady, go_on, threads};
 use super::output::decode;
-use super::output::names::{folder_name, output_name, path_text};
+use super::output::names::{folder_name, output_name};
 use super::output::publish::{self, RenameList, Staging};
-use super::output::verify::{self, Findings, Made};
-use super::payload::{self, Format, Ladder};
+use super::output::verify::{self, Made};
+use super::payload::{self, Check, Format, Ladder};
 use super::plan::{self, Plan};
 use super::progress::{Block, Meter};
 use super::run::{self as run_ffmpeg, Files, Lost, Ran, Used};
 use super::tools::Tools;
 use crate::attempt::Job;
 use crate::path::{check_read, check_write, parse_path};
-use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 use shiftboss_protocol::job::{Cause, Failure};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 /// Runs one attempt.
@@ -66,15 +67,17 @@ fn attempt(job: &Job, host: &dyn Host) -> Result<Value, Failure> {
     let began = Instant::now();
     let film = probe::film(host, &tools, &input, ladder.expect.duration_ms)?;
     let probe_ms = milliseconds(began.elapsed());
-    let begun = begun(host, &film, &ladder)?;
+    let (resumed, mut again) = (OnceLock::new(), false);
     let mut refused = Vec::new();
     loop {
         go_on(host)?;
+        let begun = begun(host, &film, &ladder)?;
         let lost: Vec<Encoder> = refused.iter().map(|(encoder, _)| *encoder).collect();
-        let order = choice::order(&ladder.codecs.0, begun, &lost);
+        let order = choice::order(&ladder.codecs.0, begun.last().copied(), &lost);
         let chosen = trial::choose(host, &tools, &order, &mut refused)?;
         let mut plan = plan::plan(&film.facts, &ladder, &chosen)?;
         plan.threads = threads(settings);
+        plan.sets = u32::from(begun.iter().any(|other| *other != chosen.encoder));
         let folder = settings.sessions_dir.as_str();
         let _held = match sessions::take(folder, chosen.encoder, plan.rungs.len()) {
             Ok(held) => held,
@@ -91,17 +94,19 @@ fn attempt(job: &Job, host: &dyn Host) -> Result<Value, Failure> {
             plan: &plan,
             ladder: &ladder,
             lost: Lost::default(),
+            again,
+            resumed: &resumed,
         };
         match work.run(job, &output_dir, (began, probe_ms), &refused) {
             Err(failure) => match work.lost.words() {
-                // No attempt is spent: the next encoder makes the renditions from their begin,
-                // as streams of two encoders cannot be joined.
+                // No attempt is spent: the next encoder goes on with the chunks that are missing,
+                // where its own fit those, and makes all anew where not.
                 Some(words) if host.stop_reason().is_none() => {
                     host.log(&format!("{}: {words}; the next is tried", chosen.encoder.name()));
                     trial::forget(chosen.encoder);
                     sessions::learn(folder, chosen.encoder, &words);
                     refused.push((chosen.encoder, words));
-                    host.begin_anew();
+                    again = true;
                 }
                 Some(_) | None => return Err(failure),
             },
@@ -110,12 +115,12 @@ fn attempt(job: &Job, host: &dyn Host) -> Result<Value, Failure> {
     }
 }
 
-/// The encoder of the chunks that an earlier attempt has finished.
-fn begun(host: &dyn Host, film: &Film, ladder: &Ladder) -> Result<Option<Encoder>, Failure> {
+/// The encoders of the chunks that are there, the last one last.
+fn begun(host: &dyn Host, film: &Film, ladder: &Ladder) -> Result<Vec<Encoder>, Failure> {
     if ladder.codecs.0.len() < 2 || !cut::is_long(film, ladder.chunk_seconds.0) {
-        return Ok(None);
+        return Ok(Vec::new());
     }
-    Ok(shelf::encoder_of(&host.kept()?))
+    Ok(shelf::encoders_of(&host.kept()?))
 }
 
 /// What all steps of one attempt share, as long as it keeps its encoder.
@@ -128,6 +133,10 @@ pub(super) struct Work<'a> {
     pub(super) ladder: &'a Ladder,
     /// Set when the encoder failed, and not the film.
     pub(super) lost: Lost,
+    /// Another encoder was lost in this attempt, with what it had made in one go.
+    pub(super) again: bool,
+    /// How many chunks of earlier attempts there were when this one began.
+    pub(super) resumed: &'a OnceLock<usize>,
 }
 
 /// How a film is to be encoded: in one go because it is short, or because of the reason.
@@ -150,6 +159,11 @@ struct Outputs {
     warnings: Vec<String>,
     /// How many chunks there are, and how many of them were taken over.
     chunks: (usize, usize),
+    /// And how many each encoder has made.
+    made_by: BTreeMap<&'static str, usize>,
+    /// What became of chunks of a lost encoder.
+    notes: Vec<String>,
+    check: Check,
     whole_because: Option<String>,
     probe_ms: u64,
     encode_ms: u64,
@@ -176,7 +190,12 @@ impl Work<'_> {
                 open_staging()?.discard();
                 self.parts(cuts)?
             }
-            Way::Whole(reason) => Encoding::Whole(reason.clone()),
+            Way::Whole(reason) => {
+                if self.again {
+                    self.host.begin_anew();
+                }
+                Encoding::Whole(reason.clone())
+            }
         };
         let staging = open_staging()?;
         let list = match self.sealed(way, &staging, times, (output_dir, refused)) {
@@ -264,6 +283,9 @@ impl Work<'_> {
             packed: None,
             warnings: Vec::new(),
             chunks: (0, 0),
+            made_by: BTreeMap::new(),
+            notes: Vec::new(),
+            check: self.plan.check,
             whole_because: None,
             probe_ms,
             encode_ms: 0,
@@ -274,6 +296,11 @@ impl Work<'_> {
         let (last, complaint, parts) = match way {
             Encoding::Whole(reason) => {
                 outputs.whole_because = reason;
+                if self.again {
+                    outputs
+                        .notes
+                        .push("all was made anew: there were no chunks to keep".to_owned());
+                }
                 let Ran { last, stderr, used } = self.encode(&staged, staging.path())?;
                 outputs.used = used;
                 let complaint = stderr.first().map(|first| {
@@ -284,6 +311,11 @@ impl Work<'_> {
             Encoding::Chunks(mut parts) => {
                 outputs.chunks = parts.counts();
                 parts.join(&staged)?;
+                (outputs.notes, outputs.made_by) = (parts.notes(), parts.made_by());
+                if outputs.made_by.len() > 1 {
+                    // The ends prove nothing about where two encoders meet.
+                    outputs.check = Check::Full;
+                }
                 outputs.used = parts.used();
                 let frame = u64::try_from(parts.cuts().times_us.len()).ok();
                 let last = Block { frame, is_last: true, ..Block::default() };
@@ -301,8 +333,8 @@ impl Work<'_> {
             let of = (rung, self.plan);
             outputs.made.push(verify::open(self.host, self.tools, &staged[at], bytes, of)?);
         }
-        if let Some(parts) = parts {
-            self.compare(&parts, &outputs.made)?;
+        if let Some(parts) = &parts {
+            self.compare(parts, &outputs.made)?;
         }
         for made in &outputs.made {
             self.is_worth_it(&made.name, made.bytes, (1, 1))?;
@@ -314,8 +346,14 @@ impl Work<'_> {
         let count = outputs.made.len();
         for (at, (made, path)) in outputs.made.iter_mut().zip(&staged).enumerate() {
             go_on(self.host)?;
-            let check = (self.plan.check, at, count);
-            made.decoded = decode::decode((self.host, self.tools), path, made, check)?;
+            let check = (outputs.check, at, count);
+            let decoded = decode::decode((self.host, self.tools), path, made, check);
+            if let (Err(failure), Some(parts)) =
+                (&decoded, parts.as_ref().filter(|_| outputs.made_by.len() > 1))
+            {
+                parts.give_up(&failure.message)?;
+            }
+            made.decoded = decoded?;
         }
         outputs.verify_ms = milliseconds(verifying.elapsed());
         Ok(outputs)
@@ -374,87 +412,6 @@ impl Work<'_> {
         let is_broken = !scan.tracks.values().all(Track::has_steady_clock);
         u64::try_from(scan.length_us()).ok().filter(|_| !is_broken)
     }
-
-    fn result(&self, outputs: &Outputs, output_dir: &Path, refused: &[(Encoder, String)]) -> Value {
-        let mut listed: Vec<Output> = outputs
-            .made
-            .iter()
-            .zip(self.names())
-            .map(|(made, name)| Output {
-                rendition: &made.name,
-                path: path_text(&output_dir.join(name)),
-                width: made.width,
-                height: made.height,
-                duration_ms: made.duration_ms,
-                frames: made.video.packets,
-                bytes: made.bytes,
-                video_codec: &made.codec,
-                audio: made.audio,
-                check: made.findings(self.plan.check),
-            })
-            .collect();
-        let hls = outputs.packed.as_ref().map(|packed| {
-            let folder = output_dir.join(packed.parcel.name());
-            for (output, rung) in listed.iter_mut().zip(&packed.rungs) {
-                output.path = path_text(&folder.join(&rung.playlist));
-                output.bytes = rung.bytes;
-            }
-            packed.result(&folder)
-        });
-        json!({
-            "hls": hls,
-            "outputs": listed,
-            "input": Input {
-                path: path_text(self.input),
-                bytes: self.film.bytes,
-                frames: self.film.scan.tracks.get(&self.plan.video_stream).map(|t| t.packets),
-                facts: &self.film.facts,
-            },
-            "encoder": self.plan.encoder,
-            "encoders_refused": refused
-                .iter()
-                .map(|(encoder, reason)| json!({"encoder": encoder, "reason": reason}))
-                .collect::<Vec<_>>(),
-            "notes": self.plan.notes,
-            "warnings": outputs.warnings,
-            "chunks": outputs.chunks.0,
-            "resumed": outputs.chunks.1,
-            "whole_because": outputs.whole_because,
-            "probe_ms": outputs.probe_ms,
-            "encode_ms": outputs.encode_ms,
-            "ffmpeg_ms": milliseconds(outputs.used.wall),
-            "ffmpeg_cpu_ms": milliseconds(outputs.used.cpu),
-            "verify_ms": outputs.verify_ms,
-            "pack_ms": outputs.pack_ms,
-        })
-    }
-}
-
-/// One output in the job's result.
-#[derive(Serialize)]
-struct Output<'a> {
-    rendition: &'a str,
-    path: String,
-    width: u32,
-    height: u32,
-    duration_ms: u64,
-    frames: u64,
-    bytes: u64,
-    video_codec: &'a str,
-    audio: bool,
-    /// What its check found.
-    check: Findings,
-}
-
-/// The film in the job's result.
-#[derive(Serialize)]
-struct Input<'a> {
-    path: String,
-    bytes: u64,
-    /// Packets of the video stream.
-    frames: Option<u64>,
-    #[serde(flatten)]
-    facts: &'a Facts,
 }
 
 fn milliseconds(time: Duration) -> u64 {

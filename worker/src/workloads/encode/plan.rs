@@ -22,9 +22,16 @@ const SIDE_MAX: u32 = 16_384;
 /// How one job encodes.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(super) struct Plan {
+    /// What encodes, and not what comes out: chunks of another one may do as well.
+    #[serde(skip)]
     pub(super) encoder: Encoder,
     /// The device that it needs.
+    #[serde(skip)]
     pub(super) device: Option<String>,
+    /// The number of its parameter sets, where it can be told: chunks of another encoder, which uses
+    /// 0, fit its own then.
+    #[serde(skip)]
+    pub(super) sets: u32,
     /// At least one, in the order of the payload.
     pub(super) rungs: Vec<Rung>,
     /// Index of the video stream in the input.
@@ -121,6 +128,7 @@ pub(super) fn plan(facts: &Facts, ladder: &Ladder, chosen: &Chosen) -> Result<Pl
     Ok(Plan {
         encoder: *encoder,
         device: device.clone().filter(|_| encoder.is_hardware()),
+        sets: 0,
         rungs: rungs(facts, &ladder.renditions.0, (encoder.codec, rate))?,
         video_stream: facts.video.stream,
         treatment,
@@ -220,6 +228,7 @@ impl Plan {
         Self {
             encoder,
             device: None,
+            sets: 0,
             rungs: Vec::new(),
             video_stream: 0,
             treatment: Treatment::default(),

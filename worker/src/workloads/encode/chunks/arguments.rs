@@ -72,7 +72,7 @@ pub(crate) fn join(
 ) -> Vec<OsString> {
     let mut command = command(ffmpeg);
     command.args(["-copyts", "-itsoffset", &seconds(start_us)]);
-    // The chunks have the same set-up: nothing needs to be converted.
+    // The chunks have one set-up, or the first has that of all: nothing needs to be converted.
     command.args(["-protocol_whitelist", "file", "-format_whitelist", "concat,mov"]);
     command.args(["-auto_convert", "0"]).format("concat").input(list);
     if let Some(sound) = sound {
@@ -88,12 +88,12 @@ pub(crate) fn join(
     words(command)
 }
 
-/// The list that `join` reads: the folders of chunks, relative to it, each with how long it
-/// lasts until the next one begins.
-pub(crate) fn list(name: &str, parts: &[String], starts_us: &[i64]) -> String {
+/// The list that `join` reads: the files of chunks, relative to it, each with how long it lasts
+/// until the next one begins.
+pub(crate) fn list(files: &[String], starts_us: &[i64]) -> String {
     let mut text = "ffconcat version 1.0\n".to_owned();
-    for (at, (part, start_us)) in parts.iter().zip(starts_us).enumerate() {
-        text.push_str(&format!("file {part}/{name}\n"));
+    for (at, (file, start_us)) in files.iter().zip(starts_us).enumerate() {
+        text.push_str(&format!("file {file}\n"));
         if let Some(next_us) = starts_us.get(at + 1) {
             text.push_str(&format!("duration {}\n", seconds(next_us - start_us)));
         }
@@ -138,9 +138,9 @@ mod tests {
 
     #[test]
     fn the_list_says_when_each_chunk_ends() {
-        let parts = ["chunk-00000".to_owned(), "chunk-00001".to_owned()];
+        let files = ["chunk-00000/720p.mp4", "chunk-00001/720p.mp4"].map(str::to_owned);
         assert_eq!(
-            list("720p.mp4", &parts, &[33_367, 2_035_367]),
+            list(&files, &[33_367, 2_035_367]),
             "ffconcat version 1.0\nfile chunk-00000/720p.mp4\nduration 2.002000\n\
              file chunk-00001/720p.mp4\n"
         );

@@ -1,5 +1,7 @@
 //! Makes the parts of a film that no earlier attempt has finished, and joins all of them.
 
+mod mixed;
+
 use super::super::film::probe;
 use super::super::host::go_on;
 use super::super::ladder::Work;
@@ -39,6 +41,8 @@ pub(crate) struct Parts<'a> {
     share: Share,
     used: Used,
     began: Instant,
+    /// What became of chunks that another encoder had made, for people.
+    notes: Vec<String>,
 }
 
 /// Takes over what is there and makes what is missing.
@@ -49,8 +53,11 @@ pub(crate) fn parts<'a>(work: &'a Work<'a>, cuts: &'a Cuts) -> Result<Made<'a>, 
     let tool = work.tools.version();
     let tool = tool.map_err(|sentence| Failure::retryable(Cause::FailedStart, sentence))?;
     let film = FilmFile::look(work.input)?;
-    let identity = Identity { film: film.clone(), plan: work.plan, tool, cuts: fingerprint(cuts) };
-    let shelf = Shelf::open(work.host.kept()?, &identity)?;
+    let encoder = work.plan.encoder;
+    let cuts_sum = fingerprint(cuts);
+    let (plan, codec) = (work.plan, encoder.codec.name());
+    let identity = Identity { film: film.clone(), plan, codec, tool, cuts: cuts_sum };
+    let shelf = Shelf::open(work.host.kept()?, &identity, encoder)?;
     if let Some(reason) = shelf.whole() {
         return Ok(Made::Whole(reason));
     }
@@ -66,10 +73,12 @@ pub(crate) fn parts<'a>(work: &'a Work<'a>, cuts: &'a Cuts) -> Result<Made<'a>, 
         share: Share::of_film(u64::try_from(cuts.span_us()).unwrap_or(0)),
         used: Used::default(),
         began: Instant::now(),
+        notes: Vec::new(),
     };
     parts.take_over()?;
     parts.make_sound()?;
-    for at in 0..cuts.chunks.len() {
+    // Not from first to last: chunks of another encoder may turn out to be of no use.
+    while let Some(at) = parts.records.iter().position(Option::is_none) {
         if let Err(reason) = parts.make_chunk(at)? {
             let reason = format!("chunk {} is not exact: {reason}", at + 1);
             parts.shelf.give_up(&reason)?;
@@ -125,36 +134,44 @@ impl Parts<'_> {
     }
 
     fn take_over(&mut self) -> Result<(), Failure> {
-        let count = self.records.len();
+        let (work, count) = (self.work, self.records.len());
         for at in 0..count {
-            go_on(self.work.host)?;
+            go_on(work.host)?;
             let part = part_name(at);
-            self.work.host.progress(None, &format!("looking for chunk {} of {count}", at + 1));
+            work.host.progress(None, &format!("looking for chunk {} of {count}", at + 1));
             let Some(record) = self.shelf.take(&part, &self.names)? else { continue };
-            let first = self.records.iter().flatten().next();
-            if first.is_some_and(|first| first.set_ups != record.set_ups) {
+            let is_wanted = record.encoder.is_some_and(|made| work.ladder.codecs.0.contains(&made));
+            if is_wanted && self.is_like_others(&record) {
+                self.records[at] = Some(record);
+            } else {
                 self.shelf.remove(&part)?;
-                continue;
             }
-            self.taken += 1;
-            self.finished(at, record);
         }
+        self.leave_strange()?;
+        self.count_again();
+        self.taken = self.records.iter().flatten().count();
+        let before = *work.resumed.get_or_init(|| self.taken);
         if self.taken > 0 {
             let taken = self.taken;
-            self.work
-                .host
-                .log(&format!("{taken} of {count} chunks are taken over from an earlier attempt"));
+            let from = if work.again { "the encoder that was lost" } else { "an earlier attempt" };
+            work.host.log(&format!("{taken} of {count} chunks are taken over from {from}"));
             let share = self.share.now();
-            self.work.show(share, &format!("{taken} of {count} chunks are there"));
+            work.show(share, &format!("{taken} of {count} chunks are there"));
+        } else if work.again {
+            work.host.begin_anew();
         }
+        self.taken = self.taken.min(before);
         Ok(())
     }
 
-    fn finished(&mut self, at: usize, record: Record) {
-        let chunk = &self.cuts.chunks[at];
-        let film_us = self.film_us(chunk, chunk.frames);
-        self.share.chunk_done(film_us, record.bytes());
-        self.records[at] = Some(record);
+    /// What is shown begins with the chunks that are there.
+    fn count_again(&mut self) {
+        self.share = Share::of_film(u64::try_from(self.cuts.span_us()).unwrap_or(0));
+        for at in 0..self.records.len() {
+            let Some(record) = &self.records[at] else { continue };
+            let chunk = &self.cuts.chunks[at];
+            self.share.chunk_done(self.film_us(chunk, chunk.frames), record.bytes());
+        }
     }
 
     /// How much of the film lies between a chunk's begin and its picture `frame`.
@@ -221,6 +238,7 @@ impl Parts<'_> {
             Ok(record) => record,
             Err(reason) => return Ok(Err(reason)),
         };
+        record.encoder = Some(self.work.plan.encoder);
         let chunk = &self.cuts.chunks[at];
         let doing = format!("checking chunk {} of {}", at + 1, self.records.len());
         for path in &outputs {
@@ -234,14 +252,24 @@ impl Parts<'_> {
                 return Ok(Err(reason));
             }
             record.set_ups.push(found.set_up);
+            record.looks.push(found.looks);
             record.starts_us.push(found.pictures.times_us.first().copied().unwrap_or(0));
         }
-        let first = self.records.iter().flatten().next();
-        if first.is_some_and(|first| first.set_ups != record.set_ups) {
+        if !self.is_like_others(&record) {
             return Ok(Err("its encoder was set up in another way".to_owned()));
         }
         let record = self.shelf.put(&part, &self.names, record)?;
-        self.finished(at, record);
+        let (chunk, bytes) = (&self.cuts.chunks[at], record.bytes());
+        self.share.chunk_done(self.film_us(chunk, chunk.frames), bytes);
+        self.records[at] = Some(record);
+        let there = self.records.iter().flatten().count();
+        self.leave_strange()?;
+        if self.records.iter().flatten().count() < there {
+            self.taken = 0;
+            self.count_again();
+            self.share.sound_done();
+            self.work.host.begin_anew();
+        }
         self.is_worth_it()?;
         Ok(Ok(()))
     }
@@ -312,15 +340,19 @@ impl Parts<'_> {
         let (work, host, count) = (self.work, self.work.host, staged.len());
         let sound = self.shelf.path_of(SOUND, SOUND_FILE);
         let sound = self.work.plan.has_beside().then_some(sound.as_path());
-        let chunks: Vec<String> = (0..self.records.len()).map(part_name).collect();
         for (at, (name, output)) in self.names.iter().zip(staged).enumerate() {
             go_on(host)?;
             let records = self.records.iter().flatten();
             let starts: Vec<i64> = records.map(|record| record.starts_us[at]).collect();
             let start_us = starts.first().copied().unwrap_or(0);
-            let list = self
-                .shelf
-                .write(&format!("{name}.list"), &arguments::list(name, &chunks, &starts))?;
+            let parts = (0..self.records.len()).map(part_name);
+            let mut files: Vec<String> = parts.map(|part| format!("{part}/{name}")).collect();
+            let first = self.first(at)?;
+            if let (Some(first), Some(file)) = (&first, files.first_mut()) {
+                file.clone_from(first);
+            }
+            let list =
+                self.shelf.write(&format!("{name}.list"), &arguments::list(&files, &starts))?;
             let argv = arguments::join(&self.work.tools.ffmpeg, (&list, start_us), sound, output);
             let note = format!("joining output {} of {count}", at + 1);
             let share = &mut self.share;
@@ -331,6 +363,9 @@ impl Parts<'_> {
             })?;
             self.used += used;
             self.is_complete(&last)?;
+            if let Some(first) = first {
+                self.has_set_up_of(&self.shelf.own(&first), output)?;
+            }
         }
         Ok(())
     }

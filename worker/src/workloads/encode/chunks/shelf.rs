@@ -18,9 +18,11 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 /// Raised when parts of an older program cannot be joined with those of this one.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 const PLAN: &str = "plan.json";
 const RECORD: &str = "record.json";
+/// The encoders that have made parts here, in their order.
+const ENCODERS: &str = "encoders.json";
 /// Why the film must be encoded in one go, found out while chunks were made.
 const WHOLE: &str = "whole";
 const PASSING: &str = ".part";
@@ -32,6 +34,8 @@ const TEXT_BYTES_MAX: u64 = 1 << 20;
 pub(crate) struct Identity<'a> {
     pub(crate) film: FilmFile,
     pub(crate) plan: &'a Plan,
+    /// What comes out of the encoder: not which one that is, as parts of two may fit each other.
+    pub(crate) codec: &'static str,
     /// What FFmpeg calls itself.
     pub(crate) tool: String,
     /// Stands for all cuts, and with them for the times of all pictures.
@@ -62,11 +66,10 @@ impl FilmFile {
     }
 }
 
-/// The encoder of the plan that filled this folder, if one did.
-pub(crate) fn encoder_of(folder: &Path) -> Option<Encoder> {
-    let text = read_text(&folder.join(PLAN)).ok()?;
-    let stored: serde_json::Value = serde_json::from_str(&text).ok()?;
-    Encoder::named(stored.get(1)?.get("plan")?.get("encoder")?.as_str()?)
+/// The encoders that were to fill this folder, the last one last.
+pub(crate) fn encoders_of(folder: &Path) -> Vec<Encoder> {
+    let stored = read_text(&folder.join(ENCODERS)).ok();
+    stored.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default()
 }
 
 /// What is known about a finished part.
@@ -76,6 +79,10 @@ pub(crate) struct Record {
     plan: String,
     part: String,
     files: Vec<Filed>,
+    /// What made its pictures.
+    pub(crate) encoder: Option<Encoder>,
+    /// How the pictures of each file look to a player: size, format and colours.
+    pub(crate) looks: Vec<String>,
     /// Hashes of the decoder's set-up, one for each file: joined files need the same.
     pub(crate) set_ups: Vec<Option<String>>,
     /// When its first picture is shown, microseconds, by the clock of each file.
@@ -119,11 +126,16 @@ pub(crate) struct Shelf {
 }
 
 impl Shelf {
-    /// Opens the folder, and empties it unless it was filled by the same plan.
+    /// Opens the folder for parts of this encoder, and empties it unless it was filled by the same
+    /// plan.
     ///
     /// # Errors
     /// A [`Failure`] that names the folder.
-    pub(crate) fn open(path: PathBuf, identity: &Identity<'_>) -> Result<Self, Failure> {
+    pub(crate) fn open(
+        path: PathBuf,
+        identity: &Identity<'_>,
+        encoder: Encoder,
+    ) -> Result<Self, Failure> {
         let folder = File::open(&path).map_err(|error| io_failure("cannot open", &path, &error))?;
         if rustix::fs::flock(&folder, FlockOperation::NonBlockingLockExclusive)
             == Err(rustix::io::Errno::WOULDBLOCK)
@@ -140,7 +152,14 @@ impl Shelf {
         let text = serde_json::to_string(&(FORMAT, identity)).expect("it is made of plain values");
         let shelf = Self { path, folder, plan: sum_of(text.as_bytes()) };
         let is_same = read_text(&shelf.path.join(PLAN)).is_ok_and(|stored| stored == text);
-        shelf.sweep(|name| is_same && !name.ends_with(PASSING))?;
+        shelf.sweep(|name| name == ENCODERS || (is_same && !name.ends_with(PASSING)))?;
+        let mut encoders = encoders_of(&shelf.path);
+        if encoders.last() != Some(&encoder) {
+            encoders.retain(|other| *other != encoder);
+            encoders.push(encoder);
+            let text = serde_json::to_string(&encoders).expect("they are names");
+            shelf.write(ENCODERS, &text)?;
+        }
         if !is_same {
             shelf.write(PLAN, &text)?;
         }
@@ -247,6 +266,11 @@ impl Shelf {
         self.path.join(part).join(name)
     }
 
+    /// Where a file of this attempt's own lies.
+    pub(crate) fn own(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+
     /// A file of this attempt's own.
     ///
     /// # Errors
@@ -271,7 +295,7 @@ impl Shelf {
     /// A [`Failure`] that names the folder.
     pub(crate) fn give_up(&self, reason: &str) -> Result<(), Failure> {
         self.write(WHOLE, reason)?;
-        self.sweep(|name| name == WHOLE || name == PLAN)
+        self.sweep(|name| [WHOLE, PLAN, ENCODERS].contains(&name))
     }
 }
 
@@ -282,7 +306,7 @@ fn write_synced(path: &Path, text: &str) -> io::Result<()> {
 }
 
 /// Only a regular file: nothing is followed, and a pipe is not waited for.
-fn open_regular(path: &Path) -> io::Result<File> {
+pub(super) fn open_regular(path: &Path) -> io::Result<File> {
     let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
     let flags = i32::try_from(flags.bits()).unwrap_or(0);
     let file = File::options().read(true).custom_flags(flags).open(path)?;

@@ -46,7 +46,11 @@ pub(crate) fn encoder(command: &mut FfmpegCommand, plan: &Plan, rung: &Rung) {
     match engine {
         Engine::X264 => {
             add(&["-preset", plan.preset.as_str(), "-crf", &crf, "-pix_fmt", "yuv420p"]);
-            add(&["-sc_threshold", "0", "-x264-params", "open-gop=0"]);
+            let sets = match plan.sets {
+                0 => String::new(),
+                number => format!(":sps-id={number}"),
+            };
+            add(&["-sc_threshold", "0", "-x264-params", &format!("open-gop=0{sets}")]);
         }
         Engine::X265 => {
             add(&["-preset", plan.preset.as_str(), "-crf", &crf, "-pix_fmt", "yuv420p"]);

@@ -173,7 +173,8 @@ pub(crate) fn scan(
     list(host, tools, path, bytes, (doing, scan, &["-show_entries", scan::ENTRIES]))
 }
 
-/// Lists the pictures of a chunk's only stream, with a hash of the decoder's set-up.
+/// Lists the pictures of a file's first stream, with a hash of the decoder's set-up and with how it
+/// looks.
 ///
 /// # Errors
 /// A [`Failure`] that says why the file cannot be read.
@@ -184,8 +185,8 @@ pub(crate) fn pictures(
     bytes: u64,
     doing: Doing<'_>,
 ) -> Result<Scan, Failure> {
-    let entries = format!("{}:stream=extradata_hash", scan::ENTRIES);
-    let arguments = ["-show_data_hash", "CRC32", "-show_entries", &entries];
+    let entries = format!("{}:stream=extradata_hash,{}", scan::ENTRIES, scan::LOOKS);
+    let arguments = ["-show_data_hash", "CRC32", "-select_streams", "0", "-show_entries", &entries];
     let scan = Scan::with_clock(0, None);
     let mut scan = list(host, tools, path, bytes, (doing, scan, &arguments))?;
     scan.pictures.sort();

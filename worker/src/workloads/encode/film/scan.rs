@@ -10,6 +10,10 @@ use std::collections::BTreeMap;
 /// How ffprobe must be asked.
 pub(crate) const ENTRIES: &str = "packet=stream_index,pts_time,dts_time,duration_time,flags";
 
+/// How a stream looks to a player. Profile and level are left out: they are a part of the set-up.
+pub(crate) const LOOKS: &str = "width,height,sample_aspect_ratio,pix_fmt,color_range,color_space,\
+                                color_transfer,color_primaries";
+
 /// More streams and keyframes than this are not kept: a bound for hostile files.
 const TRACKS_MAX: usize = 256;
 const KEYFRAMES_MAX: usize = 200_000;
@@ -32,6 +36,8 @@ pub(crate) struct Scan {
     pub(crate) pictures: Pictures,
     /// A hash of the decoder's set-up, where ffprobe was asked for it.
     pub(crate) set_up: Option<String>,
+    /// What ffprobe says of [`LOOKS`], where it was asked for them.
+    pub(crate) looks: String,
     clock: Option<Clock>,
 }
 
@@ -113,6 +119,9 @@ impl Scan {
                 "duration_time" => packet.duration_us = microseconds(value),
                 "flags" => packet.flags = value.to_owned(),
                 "extradata_hash" => self.set_up = Some(value.to_owned()),
+                _ if LOOKS.split(',').any(|look| look == key) => {
+                    self.looks.push_str(&format!("{key}={value} "));
+                }
                 _ => {}
             }
         }

@@ -206,8 +206,12 @@ fn shown_from(elst: &[u8]) -> Result<i64, String> {
     Ok(from)
 }
 
-/// Kind, length of the head and whole length of the box that begins here.
-fn head(file: &mut impl Read, left: u64) -> Result<([u8; 4], u64, u64), String> {
+/// Kind, length of the head and whole length of the box that begins here, where so many bytes are
+/// left.
+///
+/// # Errors
+/// It does not fit, or cannot be read.
+pub(crate) fn head(file: &mut impl Read, left: u64) -> Result<([u8; 4], u64, u64), String> {
     let mut bytes = [0; 16];
     let cut = |_| "it ends within a box".to_owned();
     file.read_exact(&mut bytes[..8]).map_err(cut)?;
@@ -229,7 +233,7 @@ fn head(file: &mut impl Read, left: u64) -> Result<([u8; 4], u64, u64), String> 
 }
 
 /// The boxes in a box; ends at the first one that does not fit.
-pub(super) fn children(mut bytes: &[u8]) -> impl Iterator<Item = ([u8; 4], &[u8])> {
+pub(crate) fn children(mut bytes: &[u8]) -> impl Iterator<Item = ([u8; 4], &[u8])> {
     std::iter::from_fn(move || {
         let mut rest = bytes;
         let (kind, head, length) = head(&mut rest, u64::try_from(bytes.len()).ok()?).ok()?;
@@ -244,7 +248,7 @@ pub(super) fn children(mut bytes: &[u8]) -> impl Iterator<Item = ([u8; 4], &[u8]
 ///
 /// # Errors
 /// There is none.
-pub(super) fn find<'a>(bytes: &'a [u8], kind: &[u8; 4]) -> Result<&'a [u8], String> {
+pub(crate) fn find<'a>(bytes: &'a [u8], kind: &[u8; 4]) -> Result<&'a [u8], String> {
     let found = children(bytes).find(|(found, _)| found == kind);
     found
         .map(|(_, body)| body)

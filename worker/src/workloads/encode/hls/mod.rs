@@ -6,7 +6,7 @@
 //! pure.
 
 mod arguments;
-mod boxes;
+pub(super) mod boxes;
 mod check;
 mod codecs;
 mod playlist;

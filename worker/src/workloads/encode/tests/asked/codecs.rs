@@ -1,23 +1,23 @@
-//! Encoders are chosen by trying them, and one that fails on the way costs no attempt.
+//! Encoders are chosen by trying them, as long as their sessions last.
 
 use super::super::super::codec::{Encoder, sessions};
 use super::super::super::ladder;
 use super::super::films::skip;
 use super::super::stage::{Stage, Studio, ffmpeg, ffprobe};
+use super::lost::{runs, stand_in};
 use crate::Settings;
 use serde_json::{Value, json};
 use shiftboss_protocol::job::Cause;
-use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 const FAST: &str = "-c:v libx264 -preset ultrafast -pix_fmt yuv420p -g 12";
 
-fn in_chunks(studio: &Studio) -> Stage {
+pub(super) fn in_chunks(studio: &Studio) -> Stage {
     Stage { kept: Some(studio.path("kept")), ..Stage::default() }
 }
 
 /// A film of this many seconds.
-fn film(studio: &Studio, seconds: u32) -> PathBuf {
+pub(super) fn film(studio: &Studio, seconds: u32) -> PathBuf {
     let film = studio.path("film.mp4");
     let source = "-f lavfi -i testsrc2=s=256x144:r=25 -f lavfi -i sine";
     ffmpeg(&format!("{source} -t {seconds} {FAST} -c:a aac"), &film);
@@ -94,68 +94,11 @@ fn a_list_without_a_working_encoder_fails_for_good_and_says_why() {
     assert_eq!(studio.outputs(), Vec::<String>::new());
 }
 
-/// A program in the place of FFmpeg that has an encoder `h264_nvenc`: made of libx264, and gone
-/// after two runs with what drivers say when their sessions have run out (quoted, not recorded).
-fn stand_in(studio: &Studio) -> PathBuf {
-    let path = studio.path("ffmpeg-with-a-gpu");
-    let runs = studio.path("runs");
-    let script = format!(
-        "#!/bin/sh\n\
-         case \" $* \" in *' h264_nvenc '*) ;; *) exec ffmpeg \"$@\" ;; esac\n\
-         case \" $* \" in *' lavfi '*) exit 0 ;; esac\n\
-         echo run >> {runs}\n\
-         if [ $(wc -l < {runs}) -gt 2 ]; then\n\
-         echo '[h264_nvenc @ 0x1] [error] OpenEncodeSessionEx failed: out of memory (10): (no \
-         details)' >&2\nexit 1\nfi\n\
-         skip=0\n\
-         for word do\n\
-         shift\n\
-         if [ $skip = 1 ]; then skip=0; continue; fi\n\
-         case $word in\n\
-         -tune|-rc|-cq|-b:v|-forced-idr|-no-scenecut|-strict_gop) skip=1; continue ;;\n\
-         h264_nvenc) word=libx264 ;;\n\
-         p1) word=ultrafast ;;\n\
-         esac\n\
-         set -- \"$@\" \"$word\"\n\
-         done\n\
-         exec ffmpeg \"$@\"\n",
-        runs = runs.display()
-    );
-    std::fs::write(&path, script).expect("it is ours");
-    let mode = std::fs::Permissions::from_mode(0o755);
-    std::fs::set_permissions(&path, mode).expect("it is ours");
-    path
-}
-
-fn runs(studio: &Studio) -> usize {
-    std::fs::read_to_string(studio.path("runs")).map_or(0, |text| text.lines().count())
-}
-
-#[test]
-fn an_encoder_that_is_lost_on_the_way_costs_no_attempt() {
-    let studio = Studio::new();
-    let film = film(&studio, 10);
-    let program = stand_in(&studio);
-    let settings = Settings { ffmpeg: program.display().to_string(), ..Settings::default() };
-    let stage = Stage { settings, ..in_chunks(&studio) };
-    let more = json!({"codecs": ["h264_nvenc", "libx264"], "chunk_seconds": 2,
-                      "renditions": ["144p"]});
-    let result = ladder::run(&studio.job(&film, &more), &stage).expect("the next takes over");
-    assert_eq!(runs(&studio), 3);
-    assert_eq!(result["encoder"], json!("libx264"));
-    let reason = result["encoders_refused"][0]["reason"].as_str().expect("it says why");
-    assert!(reason.contains("OpenEncodeSessionEx failed"), "{reason}");
-    assert_eq!((&result["chunks"], &result["resumed"]), (&json!(5), &json!(0)));
-    assert_eq!(result["outputs"][0]["frames"], json!(250));
-    let logged = stage.logged.lock().expect("no test panics with it");
-    assert!(logged.iter().any(|line| line.contains("the next is tried")), "{logged:?}");
-}
-
 #[test]
 fn hardware_whose_sessions_are_all_in_use_gives_way() {
     let studio = Studio::new();
     let film = film(&studio, 2);
-    let program = stand_in(&studio);
+    let program = stand_in(&studio, "");
     let sessions_dir = studio.path("sessions").display().to_string();
     let settings = Settings {
         ffmpeg: program.display().to_string(),
@@ -176,39 +119,6 @@ fn hardware_whose_sessions_are_all_in_use_gives_way() {
     let reason = result["encoders_refused"][0]["reason"].as_str().expect("it says why");
     assert!(reason.contains("0 of 8 are free"), "{reason}");
     drop((others, more));
-}
-
-#[test]
-fn chunks_are_gone_on_with_by_the_encoder_that_made_them() {
-    let studio = Studio::new();
-    let film = film(&studio, 10);
-    let more = json!({"codecs": ["h264_nvenc", "libx264"], "chunk_seconds": 2,
-                      "renditions": ["144p"]});
-    let program = stand_in(&studio);
-    let with =
-        |ffmpeg: &Path| Settings { ffmpeg: ffmpeg.display().to_string(), ..Settings::default() };
-    let stop_at = Some((", chunk 4 of 5", crate::StopReason::Released));
-    let stage = Stage { settings: with(&program), stop_at, ..in_chunks(&studio) };
-    ladder::run(&studio.job(&film, &more), &stage).expect_err("it was stopped");
-    // The hardware is back, and would begin anew.
-    std::fs::remove_file(studio.path("runs")).expect("it is ours");
-    let stage = Stage { settings: with(&program), ..in_chunks(&studio) };
-    let result = ladder::run(&studio.job(&film, &more), &stage).expect("the film is good");
-    assert_eq!((&result["encoder"], runs(&studio)), (&json!("libx264"), 0));
-    assert_eq!(result["resumed"], json!(3));
-}
-
-#[test]
-fn a_job_that_only_hardware_may_do_is_tried_again_when_that_was_lost() {
-    let studio = Studio::new();
-    let film = film(&studio, 10);
-    let program = stand_in(&studio);
-    let settings = Settings { ffmpeg: program.display().to_string(), ..Settings::default() };
-    let stage = Stage { settings, ..in_chunks(&studio) };
-    let more = json!({"codecs": ["h264_nvenc"], "chunk_seconds": 2, "renditions": ["144p"]});
-    let failure = ladder::run(&studio.job(&film, &more), &stage).expect_err("it was lost");
-    assert!(!failure.permanent && failure.message.contains("out of memory"), "{failure:?}");
-    assert!(studio.path("kept/chunk-00001").is_dir());
 }
 
 /// Runs only where a GPU is: the arguments for hardware are proved by nothing else.

@@ -2,4 +2,5 @@
 
 mod codecs;
 mod hls;
+mod lost;
 mod profiles;
