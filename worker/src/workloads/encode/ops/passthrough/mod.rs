@@ -20,7 +20,7 @@ use super::show::{self, Shown};
 use crate::attempt::Job;
 use crate::parse_payload;
 use payload::Payload;
-use plan::{Found, Plan};
+use plan::{Forced, Found, Plan};
 use serde_json::{Value, json};
 use shiftboss_protocol::job::Failure;
 use std::path::Path;
@@ -73,17 +73,7 @@ struct Made {
 impl Work<'_> {
     fn make(&self, delivery: &Delivery<'_>) -> Result<Ready, Failure> {
         let name = file_name(self.input, WHAT, self.payload.format.extension());
-        let mut plan = self.plan(None);
-        let (made, shown) = self.try_out(&plan, &name, 0.0);
-        let made = match made {
-            Err(failure) if plan.copies() && is_about_copying(&failure) => {
-                let because = format!("copying did not work: {}", failure.message);
-                self.host.log(&because);
-                plan = self.plan(Some(&because));
-                self.try_out(&plan, &name, shown).0?
-            }
-            made => made?,
-        };
+        let (plan, made) = self.fewest(&name)?;
         let facts = &made.opened.facts;
         let output = json!({
             "path": path_text(&delivery.target(&name)),
@@ -103,15 +93,40 @@ impl Work<'_> {
         Ok(Ready { names: vec![name], result })
     }
 
-    fn plan(&self, forced: Option<&str>) -> Plan {
+    /// Encodes as few streams as work: none first, then the sound, then the picture.
+    fn fewest(&self, name: &str) -> Result<(Plan, Made), Failure> {
+        let plan = self.plan(None);
+        let (made, mut shown) = self.try_out(&plan, name, 0.0);
+        let mut fault = match made {
+            Ok(made) => return Ok((plan, made)),
+            Err(fault) => fault,
+        };
+        let because = format!("copying did not work: {}", fault.failure.message);
+        for what in plan.instead(fault.is_picture) {
+            if !is_about_copying(&fault.failure) {
+                break;
+            }
+            self.host.log(&because);
+            let plan = self.plan(Some(Forced { what, because: &because }));
+            let made;
+            (made, shown) = self.try_out(&plan, name, shown);
+            match made {
+                Ok(made) => return Ok((plan, made)),
+                Err(next) => fault = next,
+            }
+        }
+        Err(fault.failure)
+    }
+
+    fn plan(&self, forced: Option<Forced<'_>>) -> Plan {
         let (facts, scan) = (&self.film.facts, &self.film.scan);
         Plan::of(Found { facts, scan, details: self.details }, self.payload, forced)
     }
 
     /// Also returns the share that was shown last.
-    fn try_out(&self, plan: &Plan, name: &str, from: f64) -> (Result<Made, Failure>, f64) {
+    fn try_out(&self, plan: &Plan, name: &str, from: f64) -> (Result<Made, Fault>, f64) {
         if let Err(failure) = go_on(self.host) {
-            return (Err(failure), from);
+            return (Err(failure.into()), from);
         }
         let output = self.staging.path_of(name);
         let of = (self.input, &self.film.facts, self.look);
@@ -121,10 +136,10 @@ impl Work<'_> {
         let shown = Shown { word, output: &output, expected_us, from, to: NEARLY };
         let files = Files::of(self.input, self.staging.path());
         let (ran, furthest) = show::ffmpeg(self.host, (files, &[]), argv, shown);
-        (ran.and_then(|ran| self.check(plan, name, &ran)), furthest)
+        (ran.map_err(Fault::from).and_then(|ran| self.check(plan, name, &ran)), furthest)
     }
 
-    fn check(&self, plan: &Plan, name: &str, ran: &Ran) -> Result<Made, Failure> {
+    fn check(&self, plan: &Plan, name: &str, ran: &Ran) -> Result<Made, Fault> {
         go_on(self.host)?;
         self.host.progress(Some(NEARLY), "checking the output");
         let (bytes, path) = (self.staging.bytes_of(name)?, self.staging.path_of(name));
@@ -135,9 +150,11 @@ impl Work<'_> {
         found.retain(|stream| !stream.starts_with("data "));
         if found != plan.streams() {
             let planned = plan.streams();
-            return Err(wrong(format!("it holds {found:?}, {planned:?} were planned")));
+            return Err(wrong(format!("it holds {found:?}, {planned:?} were planned")).into());
         }
-        let mut warnings = self.pictures(plan, &opened, ran)?;
+        let mut warnings = self
+            .pictures(plan, &opened, ran)
+            .map_err(|failure| Fault { failure, is_picture: true })?;
         let source = Times {
             scan: &self.film.scan,
             video: plan.video,
@@ -172,6 +189,19 @@ impl Work<'_> {
             return Err(check::wrong(WHAT, &sentence));
         }
         Ok(Vec::new())
+    }
+}
+
+/// Why a plan did not work.
+struct Fault {
+    failure: Failure,
+    /// It is about the picture for certain.
+    is_picture: bool,
+}
+
+impl From<Failure> for Fault {
+    fn from(failure: Failure) -> Self {
+        Self { failure, is_picture: false }
     }
 }
 

@@ -58,9 +58,33 @@ pub(super) struct Found<'a> {
     pub(super) details: &'a Details,
 }
 
+/// What is not copied although it fits, because that was tried.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Forced<'a> {
+    pub(super) what: What,
+    pub(super) because: &'a str,
+}
+
+/// Picture, sound (all of its tracks), or both.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum What {
+    Picture,
+    Sound,
+    Both,
+}
+
+impl<'a> Forced<'a> {
+    fn of_picture(self) -> Option<&'a str> {
+        (self.what != What::Sound).then_some(self.because)
+    }
+
+    fn of_sound(self) -> Option<&'a str> {
+        (self.what != What::Picture).then_some(self.because)
+    }
+}
+
 impl Plan {
-    /// `forced` says why nothing may be copied, after that was tried.
-    pub(super) fn of(found: Found<'_>, payload: &Payload, forced: Option<&str>) -> Self {
+    pub(super) fn of(found: Found<'_>, payload: &Payload, forced: Option<Forced<'_>>) -> Self {
         let mut plan = Self {
             video: found.facts.video.stream,
             video_codec: String::new(),
@@ -85,9 +109,21 @@ impl Plan {
         plan
     }
 
-    /// Whether anything of picture and sound is taken over as it is.
-    pub(super) fn copies(&self) -> bool {
-        self.encode.is_none() || self.tracks.iter().any(Track::is_copied)
+    /// What to encode in turn when this plan, which copies it, has failed: the least work first.
+    /// `is_picture`: it is known to be about the picture.
+    pub(super) fn instead(&self, is_picture: bool) -> Vec<What> {
+        let (picture, sound) = (self.encode.is_none(), self.tracks.iter().any(Track::is_copied));
+        let mut tries = Vec::new();
+        if sound && !is_picture {
+            tries.push(What::Sound);
+        }
+        if picture {
+            tries.push(What::Picture);
+        }
+        if picture && sound {
+            tries.push(What::Both);
+        }
+        tries
     }
 
     /// The output's streams, such as `audio aac`.
@@ -116,11 +152,12 @@ impl Plan {
         &mut self,
         of: &Detail,
         found: Found<'_>,
-        (payload, forced): (&Payload, Option<&str>),
+        (payload, forced): (&Payload, Option<Forced<'_>>),
     ) {
         let shown = (found.facts.video.width, found.facts.video.height);
         let size = payload.short_side_max.map_or(shown, |side| shrunk(shown, side.0));
-        let obstacle = forced.map(str::to_owned).or_else(|| obstacle(of, found, (payload, size)));
+        let obstacle = obstacle(of, found, (payload, size));
+        let obstacle = obstacle.or(forced.and_then(Forced::of_picture).map(str::to_owned));
         match obstacle {
             None => {
                 self.video_codec = of.codec().to_owned();
@@ -145,7 +182,7 @@ impl Plan {
         &mut self,
         of: &Detail,
         found: Found<'_>,
-        (payload, forced): (&Payload, Option<&str>),
+        (payload, forced): (&Payload, Option<Forced<'_>>),
     ) {
         if !of.is_sound() {
             return self.drop(of, "audio", "it cannot be decoded");
@@ -153,9 +190,11 @@ impl Plan {
         if found.scan.tracks.get(&of.index).is_none_or(|track| track.packets == 0) {
             return self.drop(of, "audio", "it holds no packet");
         }
-        let accepted = if forced.is_some() { Vec::new() } else { payload.sounds() };
-        let mut track = Track::of(of, payload.format.container(), &accepted);
-        if let Some(because) = forced {
+        let mut track = Track::of(of, payload.format.container(), &payload.sounds());
+        if let Some(because) = forced.and_then(Forced::of_sound)
+            && track.is_copied()
+        {
+            track = Track::of(of, payload.format.container(), &[]);
             track.because = because.to_owned();
         }
         let action = if track.is_copied() { Action::Copied } else { Action::Encoded };
@@ -262,7 +301,7 @@ mod tests {
         }
     }
 
-    fn plan(streams: &[Detail], fields: &str, forced: Option<&str>) -> Plan {
+    fn plan(streams: &[Detail], fields: &str, forced: Option<Forced<'_>>) -> Plan {
         let mut scan = Scan::default();
         for line in ["stream_index=0|pts_time=0|flags=K_", "stream_index=1|pts_time=0|flags=K_"] {
             scan.on_stdout(line.as_bytes());
@@ -280,7 +319,7 @@ mod tests {
     fn what_fits_is_copied_and_nothing_else_is_touched() {
         let fits = [stream(0, "video", "h264"), stream(1, "audio", "aac")];
         let plan = plan(&fits, "", None);
-        assert!(plan.encode.is_none() && plan.copies());
+        assert!(plan.encode.is_none());
         assert_eq!(told(&plan), [(0, Action::Copied), (1, Action::Copied)]);
         assert_eq!(plan.streams(), ["video h264", "audio aac"]);
     }
@@ -328,10 +367,25 @@ mod tests {
     }
 
     #[test]
-    fn after_a_failed_copy_nothing_is_copied() {
+    fn after_a_failed_copy_the_least_is_encoded_first() {
         let fits = [stream(0, "video", "h264"), stream(1, "audio", "aac")];
-        let plan = plan(&fits, "", Some("copying failed: x"));
-        assert!(!plan.copies() && plan.encode.is_some());
-        assert_eq!(plan.decisions[1].because, "copying failed: x");
+        let first = plan(&fits, "", None);
+        assert_eq!(first.instead(false), [What::Sound, What::Picture, What::Both]);
+        assert_eq!(first.instead(true), [What::Picture, What::Both]);
+        let fates = |what| {
+            let of = plan(&fits, "", Some(Forced { what, because: "x" }));
+            told(&of).into_iter().map(|(_, action)| action).collect::<Vec<_>>()
+        };
+        assert_eq!(fates(What::Sound), [Action::Copied, Action::Encoded]);
+        assert_eq!(fates(What::Picture), [Action::Encoded, Action::Copied]);
+        assert_eq!(fates(What::Both), [Action::Encoded; 2]);
+        // What is encoded anyhow keeps its own reason, and is no other try.
+        let other = [stream(0, "video", "h264"), stream(1, "audio", "vorbis")];
+        assert_eq!(plan(&other, "", None).instead(false), [What::Picture]);
+        let both = plan(&other, "", Some(Forced { what: What::Both, because: "x" }));
+        assert_eq!(both.decisions[0].because, "x");
+        assert_ne!(both.decisions[1].because, "x");
+        assert_eq!(both.instead(false), []);
+        assert_eq!(plan(&fits[..1], "", None).instead(false), [What::Picture]);
     }
 }

@@ -134,14 +134,45 @@ fn what_cannot_be_copied_after_all_is_encoded_with_the_reason() {
     let rough = film(&studio, "rough.mkv", &format!("{FAST} -c:a mp3 -ar 8000"));
     for (film, fate, words) in [
         (timeless, ["video encoded", "audio copied"], "50 of its pictures have no time"),
-        (rough, ["video encoded", "audio encoded"], "copying did not work: ffmpeg ended"),
+        (rough, ["video copied", "audio encoded"], "copying did not work: ffmpeg ended"),
     ] {
         let told = run(&studio, "passthrough", &film, &json!({})).expect("possible");
         assert_eq!(actions(&told), fate, "{told}");
-        let because = told["streams"][0]["because"].as_str().expect("a reason");
+        let streams = told["streams"].as_array().expect("a list");
+        let encoded = streams.iter().find(|stream| stream["action"] == "encoded");
+        let because = encoded.expect("one is")["because"].as_str().expect("a reason");
         assert!(because.starts_with(words), "{because}");
         let frames = "-select_streams v -count_frames -show_entries stream=nb_read_frames";
         assert_eq!(ffprobe(frames, &path_of(&told)), ["50"]);
+    }
+}
+
+#[test]
+fn of_what_cannot_be_copied_only_that_stream_is_encoded() {
+    let studio = Studio::new();
+    let film = film(&studio, "film.mkv", &format!("{FAST} -c:a aac"));
+    for (refused, fate) in [
+        ("*' -c:v:0 copy '*", ["video encoded", "audio copied"]),
+        ("*' -c:a:0 copy '*", ["video copied", "audio encoded"]),
+        ("*' -c:v:0 copy '*|*' -c:a:0 copy '*", ["video encoded", "audio encoded"]),
+    ] {
+        // A container that takes none of these as they are.
+        let strict = studio.path("strict-ffmpeg");
+        let script = format!(
+            "#!/bin/sh\ncase \" $* \" in {refused})\necho '[mp4 @ 0x1] [error] no such' >&2\n\
+             exit 1 ;; esac\nexec ffmpeg \"$@\"\n"
+        );
+        std::fs::write(&strict, script).expect("the folder can be written");
+        std::fs::set_permissions(&strict, std::os::unix::fs::PermissionsExt::from_mode(0o755))
+            .expect("the file is ours");
+        let mut stage = super::Stage::default();
+        stage.settings.ffmpeg = strict.display().to_string();
+        let job = job(&studio, "passthrough", &film, &json!({}));
+        let told = super::ops::run(&job, &stage).expect("possible");
+        assert_eq!(actions(&told), fate, "{told}");
+        let progress = stage.progress.lock().expect("no test panics with it");
+        let shares: Vec<f64> = progress.iter().filter_map(|(share, _)| *share).collect();
+        assert!(shares.is_sorted(), "{shares:?}");
     }
 }
 
