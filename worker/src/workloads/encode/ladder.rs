@@ -78,8 +78,9 @@ fn attempt(job: &Job, host: &dyn Host) -> Result<Value, Failure> {
         let mut plan = plan::plan(&film.facts, &ladder, &chosen)?;
         plan.threads = threads(settings);
         plan.sets = u32::from(begun.iter().any(|other| *other != chosen.encoder));
-        let folder = settings.sessions_dir.as_str();
-        let _held = match sessions::take(folder, chosen.encoder, plan.rungs.len()) {
+        let places =
+            sessions::Places { devices: &settings.devices, folder: &settings.sessions_dir };
+        let _held = match sessions::take(places, chosen.encoder, plan.rungs.len()) {
             Ok(held) => held,
             Err(reason) => {
                 refused.push((chosen.encoder, reason));
@@ -104,7 +105,7 @@ fn attempt(job: &Job, host: &dyn Host) -> Result<Value, Failure> {
                 Some(words) if host.stop_reason().is_none() => {
                     host.log(&format!("{}: {words}; the next is tried", chosen.encoder.name()));
                     trial::forget(chosen.encoder);
-                    sessions::learn(folder, chosen.encoder, &words);
+                    sessions::learn(places, chosen.encoder, &words);
                     refused.push((chosen.encoder, words));
                     again = true;
                 }
@@ -152,6 +153,7 @@ enum Encoding<'a> {
 }
 
 /// Outputs that were verified, and how long that took.
+#[derive(Default)]
 struct Outputs {
     made: Vec<Made>,
     /// The same as HLS, if that was asked for.
@@ -278,28 +280,12 @@ impl Work<'_> {
     ) -> Result<Outputs, Failure> {
         let names = self.names();
         let staged: Vec<PathBuf> = names.iter().map(|name| staging.path_of(name)).collect();
-        let mut outputs = Outputs {
-            made: Vec::new(),
-            packed: None,
-            warnings: Vec::new(),
-            chunks: (0, 0),
-            made_by: BTreeMap::new(),
-            notes: Vec::new(),
-            check: self.plan.check,
-            whole_because: None,
-            probe_ms,
-            encode_ms: 0,
-            used: Used::default(),
-            verify_ms: 0,
-            pack_ms: 0,
-        };
+        let mut outputs = Outputs { check: self.plan.check, probe_ms, ..Outputs::default() };
         let (last, complaint, parts) = match way {
             Encoding::Whole(reason) => {
                 outputs.whole_because = reason;
                 if self.again {
-                    outputs
-                        .notes
-                        .push("all was made anew: there were no chunks to keep".to_owned());
+                    outputs.notes = vec!["all was made anew: no chunks could be kept".to_owned()];
                 }
                 let Ran { last, stderr, used } = self.encode(&staged, staging.path())?;
                 outputs.used = used;
@@ -343,20 +329,32 @@ impl Work<'_> {
         outputs.warnings = verify::judge(&outputs.made, (&film, self.plan), &last)?;
         outputs.warnings.extend(complaint);
         // Last: what the packets tell already needs no decoder.
+        self.decode(&mut outputs, &staged, parts.as_deref())?;
+        outputs.verify_ms = milliseconds(verifying.elapsed());
+        Ok(outputs)
+    }
+
+    /// Decodes what the check of the outputs asks for.
+    fn decode(
+        &self,
+        outputs: &mut Outputs,
+        staged: &[PathBuf],
+        parts: Option<&Parts<'_>>,
+    ) -> Result<(), Failure> {
         let count = outputs.made.len();
-        for (at, (made, path)) in outputs.made.iter_mut().zip(&staged).enumerate() {
+        for (at, (made, path)) in outputs.made.iter_mut().zip(staged).enumerate() {
             go_on(self.host)?;
             let check = (outputs.check, at, count);
             let decoded = decode::decode((self.host, self.tools), path, made, check);
-            if let (Err(failure), Some(parts)) =
-                (&decoded, parts.as_ref().filter(|_| outputs.made_by.len() > 1))
+            // Another attempt would join the same chunks again.
+            if let (Err(failure), Some(parts)) = (&decoded, parts)
+                && outputs.made_by.len() > 1
             {
                 parts.give_up(&failure.message)?;
             }
             made.decoded = decoded?;
         }
-        outputs.verify_ms = milliseconds(verifying.elapsed());
-        Ok(outputs)
+        Ok(())
     }
 
     /// Makes HLS of the verified outputs.

@@ -28,8 +28,8 @@ pub(super) struct Plan {
     /// The device that it needs.
     #[serde(skip)]
     pub(super) device: Option<String>,
-    /// The number of its parameter sets, where it can be told: chunks of another encoder, which uses
-    /// 0, fit its own then.
+    /// The number of its parameter sets, where it can be told: chunks of another encoder, which
+    /// uses 0, fit its own then.
     #[serde(skip)]
     pub(super) sets: u32,
     /// At least one, in the order of the payload.

@@ -1,16 +1,16 @@
-//! Sessions of hardware encoders: one for each rung, counted over all workers of the supervisors
-//! that share a folder of sockets, by locks that end with the process that holds them.
+//! Sessions of hardware encoders: one for each rung, counted over the whole host by locks on the
+//! device itself, which end with the process that holds them. Whoever may encode with a device may
+//! open it, and nobody else: no folder has to be agreed upon between users.
 //!
-//! How many a driver allows nobody tells; too many fail the encode of somebody else. The count
-//! starts at what drivers allow today, and goes down when one refuses.
+//! How many a driver allows nobody tells; too many fail the encode of somebody else.
 
 use super::{Encoder, Engine};
-use rustix::fs::{FlockOperation, Mode, OFlags};
-use rustix::io::Errno;
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, fcntl};
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
-use std::path::Path;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 /// What a driver of 2024 allows a consumer's card.
@@ -23,10 +23,22 @@ const LEARNED_FOR: Duration = Duration::from_secs(600);
 /// What NVIDIA's driver says when it has no session left. Quoted from users' reports.
 const REFUSED: &str = "OpenEncodeSessionEx failed: out of memory";
 
+/// Where nobody else locks a device: bytes that it does not have.
+const FIRST_BYTE: i64 = 1 << 40;
+
+/// Where sessions are counted: by locks on devices of the type, else in a folder of the
+/// supervisor.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Places<'a> {
+    pub(crate) devices: &'a [String],
+    /// Empty: nothing is counted.
+    pub(crate) folder: &'a str,
+}
+
 /// Sessions that are held until this is dropped.
 #[derive(Debug, Default)]
 pub(crate) struct Held {
-    _locks: Vec<File>,
+    _locks: Option<File>,
 }
 
 /// What a driver allows as far as is known.
@@ -53,50 +65,49 @@ fn lesson(held: u32, most: u32) -> u32 {
 ///
 /// # Errors
 /// Why there are not as many.
-pub(crate) fn take(folder: &str, encoder: Encoder, rungs: usize) -> Result<Held, String> {
-    if folder.is_empty() || !encoder.is_hardware() {
+pub(crate) fn take(places: Places<'_>, encoder: Encoder, rungs: usize) -> Result<Held, String> {
+    if places.folder.is_empty() || !encoder.is_hardware() {
         return Ok(Held::default());
     }
-    let folder = Path::new(folder);
+    let folder = Path::new(places.folder);
     match std::fs::DirBuilder::new().mode(0o700).create(folder) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
             return Err(format!("cannot count its sessions in {}: {error}", folder.display()));
         }
         Ok(()) | Err(_) => {}
     }
-    let engine = name(encoder.engine);
     let rungs = u32::try_from(rungs).unwrap_or(u32::MAX);
-    let most = most(encoder.engine, learned(folder, engine));
+    let most = most(encoder.engine, learned(folder, name(encoder.engine)));
     if rungs > most {
         return Err(format!("{rungs} sessions are needed, its driver allows {most}"));
     }
-    let mut free = Vec::new();
-    for at in 0..ceiling(encoder.engine) {
-        free.extend(lock(folder, engine, at)?);
-    }
-    let count = |locks: usize| u32::try_from(locks).unwrap_or(u32::MAX);
+    let slots = Slots::open(places, encoder.engine)?;
+    let free = slots.take_all()?;
+    let count = |slots: usize| u32::try_from(slots).unwrap_or(u32::MAX);
     let held = ceiling(encoder.engine).saturating_sub(count(free.len()));
     let allowed = most.saturating_sub(held);
     if rungs > allowed {
         return Err(format!("{rungs} sessions are needed, {allowed} of {most} are free"));
     }
-    free.truncate(usize::try_from(rungs).unwrap_or(usize::MAX));
-    Ok(Held { _locks: free })
+    for slot in free.into_iter().skip(usize::try_from(rungs).unwrap_or(usize::MAX)) {
+        slots.give_back(slot)?;
+    }
+    Ok(Held { _locks: Some(slots.file) })
 }
 
 /// The hardware was lost with these words: when its driver refused a session, fewer are begun for a
 /// while. To be told while the own ones are still held.
-pub(crate) fn learn(folder: &str, encoder: Encoder, words: &str) {
-    if folder.is_empty() || !words.contains(REFUSED) {
+pub(crate) fn learn(places: Places<'_>, encoder: Encoder, words: &str) {
+    if places.folder.is_empty() || !words.contains(REFUSED) {
         return;
     }
-    let folder = Path::new(folder);
+    let folder = Path::new(places.folder);
     let engine = name(encoder.engine);
     let most = most(encoder.engine, learned(folder, engine));
-    // Ours are held too, by other files: a lock that cannot be had is one in use.
-    let is_held = |at: &u32| matches!(lock(folder, engine, *at), Ok(None));
-    let held = (0..ceiling(encoder.engine)).filter(is_held).count();
-    let lesson = lesson(u32::try_from(held).unwrap_or(most), most);
+    // Ours are held too, by another opening of the file.
+    let free = Slots::open(places, encoder.engine).and_then(|slots| slots.take_all());
+    let free = free.map_or(0, |free| u32::try_from(free.len()).unwrap_or(0));
+    let lesson = lesson(ceiling(encoder.engine).saturating_sub(free), most);
     // Without it the next job falls back as this one did.
     let _ = std::fs::write(folder.join(format!("{engine}.most")), lesson.to_string());
 }
@@ -108,16 +119,80 @@ fn learned(folder: &Path, engine: &str) -> Option<(u32, Duration)> {
     Some((lesson, age.unwrap_or_default()))
 }
 
-/// `None`: it is in use.
-fn lock(folder: &Path, engine: &str, at: u32) -> Result<Option<File>, String> {
-    let path = folder.join(format!("{engine}-{at:02}"));
-    let failed = |error: Errno| format!("cannot count its sessions in {}: {error}", path.display());
-    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let file = rustix::fs::open(&path, flags, Mode::RUSR | Mode::WUSR).map_err(failed)?;
-    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(Some(File::from(file))),
-        Err(Errno::WOULDBLOCK) => Ok(None),
-        Err(error) => Err(failed(error)),
+/// The locks of one engine: a byte each, of a device or of a file.
+#[derive(Debug)]
+struct Slots {
+    file: File,
+    path: PathBuf,
+    first: i64,
+    count: u32,
+}
+
+impl Slots {
+    fn open(places: Places<'_>, engine: Engine) -> Result<Self, String> {
+        // Engines share a device, but no count.
+        let first = FIRST_BYTE + ((engine as i64) << 20);
+        let of = |file, path| Self { file, path, first, count: ceiling(engine) };
+        let device = device(places.devices, engine).map(PathBuf::from);
+        let opened = device.and_then(|path| Some((open(&path, false).ok()?, path)));
+        if let Some((file, path)) = opened {
+            return Ok(of(file, path));
+        }
+        let path = Path::new(places.folder).join(name(engine));
+        match open(&path, true) {
+            Ok(file) => Ok(of(file, path)),
+            Err(error) => Err(format!("cannot count its sessions in {}: {error}", path.display())),
+        }
+    }
+
+    /// Locks all that nobody has; gives which ones.
+    fn take_all(&self) -> Result<Vec<u32>, String> {
+        let mut free = Vec::new();
+        for slot in 0..self.count {
+            match self.set(slot, libc::F_WRLCK) {
+                Ok(()) => free.push(slot),
+                Err(Errno::EAGAIN | Errno::EACCES) => {}
+                Err(error) => return Err(self.failed(error)),
+            }
+        }
+        Ok(free)
+    }
+
+    fn give_back(&self, slot: u32) -> Result<(), String> {
+        self.set(slot, libc::F_UNLCK).map_err(|error| self.failed(error))
+    }
+
+    fn failed(&self, error: Errno) -> String {
+        format!("cannot count its sessions in {}: {error}", self.path.display())
+    }
+
+    fn set(&self, slot: u32, kind: i32) -> Result<(), Errno> {
+        let short = |value: i32| libc::c_short::try_from(value).unwrap_or_default();
+        let lock = libc::flock {
+            l_type: short(kind),
+            l_whence: short(libc::SEEK_SET),
+            l_start: self.first + i64::from(slot),
+            l_len: 1,
+            l_pid: 0,
+        };
+        fcntl(&self.file, FcntlArg::F_OFD_SETLK(&lock)).map(drop)
+    }
+}
+
+fn open(path: &Path, make: bool) -> io::Result<File> {
+    let mut options = File::options();
+    options.read(true).write(true).create(make).truncate(false).mode(0o600);
+    // A terminal would become that of the worker.
+    options.custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY).open(path)
+}
+
+/// The device whose sessions are counted: all cards of NVIDIA share a driver and its sessions.
+fn device(devices: &[String], engine: Engine) -> Option<&String> {
+    let named = |start: &str| devices.iter().find(|device| device.starts_with(start));
+    match engine {
+        Engine::Nvenc => named("/dev/nvidiactl").or_else(|| named("/dev/nvidia")),
+        Engine::Vaapi | Engine::Qsv => named("/dev/dri/renderD"),
+        Engine::X264 | Engine::X265 | Engine::SvtAv1 | Engine::Vpx => None,
     }
 }
 
@@ -154,10 +229,15 @@ mod tests {
         parent.path().join("sessions").display().to_string()
     }
 
+    fn only(folder: &str) -> Places<'_> {
+        Places { devices: &[], folder }
+    }
+
     #[test]
     fn sessions_are_taken_all_or_none_and_come_back() {
         let parent = tempfile::tempdir().expect("the temporary folder can be written");
-        let take = |rungs| take(&folder(&parent), nvenc(), rungs);
+        let folder = folder(&parent);
+        let take = |rungs| take(only(&folder), nvenc(), rungs);
         let three = take(3).expect("none is held");
         let five = take(5).expect("five are free");
         assert!(take(1).expect_err("all are held").contains("0 of 8 are free"));
@@ -167,23 +247,55 @@ mod tests {
         drop(five);
         assert!(take(9).expect_err("too many").contains("allows 8"));
         let software = Encoder::named("libx265").expect("it is known");
-        assert!(super::take(&folder(&parent), software, 100).is_ok());
+        assert!(super::take(only(&folder), software, 100).is_ok());
+    }
+
+    #[test]
+    fn supervisors_with_folders_of_their_own_share_the_device() {
+        let parent = tempfile::tempdir().expect("the temporary folder can be written");
+        let folders = ["one", "two"].map(|name| parent.path().join(name).display().to_string());
+        // A device that is everywhere, at a place of this process's own.
+        let first = FIRST_BYTE + (i64::from(std::process::id()) << 32);
+        let slots = |folder: &str| {
+            let devices = ["/dev/nvidiactl".to_owned()];
+            std::fs::create_dir_all(folder).expect("the temporary folder can be written");
+            let slots = Slots::open(Places { devices: &devices, folder }, Engine::Nvenc);
+            let file = open(Path::new("/dev/null"), false).expect("it is everybody's");
+            Slots { file, first, ..slots.expect("it is counted somewhere") }
+        };
+        let [one, two] = folders.each_ref().map(|folder| slots(folder));
+        assert_eq!(one.take_all().map(|free| free.len()), Ok(8));
+        assert_eq!(two.take_all(), Ok(Vec::new()));
+        one.give_back(3).expect("it is held");
+        assert_eq!(two.take_all(), Ok(vec![3]));
+        drop(one);
+        assert_eq!(two.take_all().map(|free| free.len()), Ok(8));
+    }
+
+    #[test]
+    fn each_engine_is_counted_on_a_device_that_it_uses() {
+        let listed = ["/dev/dri/card0", "/dev/nvidia0", "/dev/nvidiactl", "/dev/dri/renderD128"];
+        let listed = listed.map(str::to_owned);
+        assert_eq!(device(&listed, Engine::Nvenc), Some(&listed[2]));
+        assert_eq!(device(&listed[..2], Engine::Nvenc), Some(&listed[1]));
+        assert_eq!(device(&listed, Engine::Qsv), Some(&listed[3]));
+        assert_eq!(device(&listed[..3], Engine::Vaapi), None);
     }
 
     #[test]
     fn a_driver_that_refuses_is_asked_for_less() {
         let parent = tempfile::tempdir().expect("the temporary folder can be written");
         let folder = folder(&parent);
-        let three = take(&folder, nvenc(), 3).expect("none is held");
-        let _two = take(&folder, nvenc(), 2).expect("five are free");
-        learn(&folder, nvenc(), "Cannot load libcuda.so.1");
-        assert!(take(&folder, nvenc(), 3).is_ok(), "that was not about sessions");
+        let three = take(only(&folder), nvenc(), 3).expect("none is held");
+        let _two = take(only(&folder), nvenc(), 2).expect("five are free");
+        learn(only(&folder), nvenc(), "Cannot load libcuda.so.1");
+        assert!(take(only(&folder), nvenc(), 3).is_ok(), "that was not about sessions");
         // The driver gave those two but not these three: four are begun from now on.
-        learn(&folder, nvenc(), "h264_nvenc: OpenEncodeSessionEx failed: out of memory (10)");
+        learn(only(&folder), nvenc(), "h264_nvenc: OpenEncodeSessionEx failed: out of memory (10)");
         drop(three);
-        assert!(take(&folder, nvenc(), 3).expect_err("one too many").contains("2 of 4"));
-        assert!(take(&folder, nvenc(), 2).is_ok());
+        assert!(take(only(&folder), nvenc(), 3).expect_err("one too many").contains("2 of 4"));
+        assert!(take(only(&folder), nvenc(), 2).is_ok());
         let qsv = Encoder::named("h264_qsv").expect("it is known");
-        assert!(take(&folder, qsv, 8).is_ok(), "each has its own count");
+        assert!(take(only(&folder), qsv, 8).is_ok(), "each has its own count");
     }
 }

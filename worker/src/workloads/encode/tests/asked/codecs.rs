@@ -107,13 +107,14 @@ fn hardware_whose_sessions_are_all_in_use_gives_way() {
     };
     let stage = Stage { settings, ..Stage::default() };
     let nvenc = Encoder::named("h264_nvenc").expect("it is known");
-    let others = sessions::take(&sessions_dir, nvenc, 7).expect("none is held");
+    let places = sessions::Places { devices: &[], folder: &sessions_dir };
+    let others = sessions::take(places, nvenc, 7).expect("none is held");
     let job = |rungs: &[&str]| {
         studio.job(&film, &json!({"codecs": ["h264_nvenc", "libx264"], "renditions": rungs}))
     };
     let result = ladder::run(&job(&["144p", "146p"]), &stage).expect("one rung has a session");
     assert_eq!((&result["encoder"], runs(&studio)), (&json!("h264_nvenc"), 1));
-    let more = sessions::take(&sessions_dir, nvenc, 1).expect("it was given back");
+    let more = sessions::take(places, nvenc, 1).expect("it was given back");
     let result = ladder::run(&job(&["144p"]), &stage).expect("libx264 works");
     assert_eq!((&result["encoder"], runs(&studio)), (&json!("libx264"), 1));
     let reason = result["encoders_refused"][0]["reason"].as_str().expect("it says why");
