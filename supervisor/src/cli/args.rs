@@ -1,6 +1,6 @@
 //! The command line's words. Names and exit codes are a contract: scripts depend on them.
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
 /// Runs heavy, long and untrusted background work off an SQLite job table.
@@ -26,7 +26,7 @@ pub(super) struct Arguments {
 pub(super) enum Command {
     /// Run the supervisor, in the foreground
     Run,
-    /// Encode a film into MP4 renditions
+    /// Encode a film into renditions, as MP4 files or for HLS
     Encode(Encode),
     /// Insert a job
     Submit(Submit),
@@ -114,12 +114,38 @@ pub(super) struct Encode {
     /// Folder for the renditions; made when its parent exists
     #[arg(long, value_name = "DIR")]
     pub(super) out: PathBuf,
-    /// Short sides of the renditions; nothing is scaled up
-    #[arg(long, value_delimiter = ',', default_value = "1080p,720p,480p")]
+    /// Short sides of the renditions; nothing is scaled up [default: the profile's, or
+    /// 1080p,720p,480p]
+    #[arg(long, value_delimiter = ',', value_name = "NAME,...")]
     pub(super) renditions: Vec<String>,
+    /// What is made of them [default: the profile's, or mp4]
+    #[arg(long, value_enum)]
+    pub(super) format: Option<Format>,
+    /// A profile of the configuration; what is said here goes before it
+    #[arg(long, value_name = "NAME")]
+    pub(super) profile: Option<String>,
     /// Wait until it ends, with a progress line
     #[arg(long)]
     pub(super) wait: bool,
+}
+
+/// What an encode is packed into, in the words of its payload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum Format {
+    /// One file for each rendition
+    Mp4,
+    /// A folder with playlists and segments of fMP4
+    Hls,
+}
+
+impl Format {
+    /// The word of a payload.
+    pub(super) const fn word(self) -> &'static str {
+        match self {
+            Self::Mp4 => "mp4",
+            Self::Hls => "hls",
+        }
+    }
 }
 
 /// `shiftboss submit`.

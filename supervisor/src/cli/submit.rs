@@ -63,16 +63,30 @@ pub(super) fn encode(context: &Context, encode: &Encode) -> Result<(), Error> {
     make_folder(&output).map_err(|error| {
         Error::Failed(format!("cannot make output folder {}: {error}", output.display()))
     })?;
-    let payload = json!({
-        "op": "ladder",
-        "input": path_text(&input),
-        "output_dir": path_text(&output),
-        "renditions": encode.renditions,
-    });
-    let job =
-        NewJob { job_type: "encode".to_owned(), payload: payload.to_string(), ..NewJob::default() };
+    let payload = ladder(encode, (&input, &output)).to_string();
+    let job = NewJob { job_type: "encode".to_owned(), payload, ..NewJob::default() };
     let ids = insert(context, vec![job])?;
     told(context, &ids, false, encode.wait)
+}
+
+/// The payload of an encode. What was not said is left out: a profile says it then.
+fn ladder(encode: &Encode, (input, output): (&Path, &Path)) -> Value {
+    let mut payload = json!({
+        "op": "ladder",
+        "input": path_text(input),
+        "output_dir": path_text(output),
+    });
+    let said = [
+        ("renditions", Some(json!(encode.renditions)).filter(|_| !encode.renditions.is_empty())),
+        ("format", encode.format.map(|format| json!(format.word()))),
+        ("profile", encode.profile.as_ref().map(|name| json!(name))),
+    ];
+    for (key, value) in said {
+        if let Some(value) = value {
+            payload[key] = value;
+        }
+    }
+    payload
 }
 
 /// Makes a folder and those above it, each as its parent is: the supervisor is often another user,
@@ -235,6 +249,7 @@ fn path_text(path: &Path) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::args::Format;
     use super::*;
     use std::ffi::OsStr;
 
@@ -243,6 +258,27 @@ mod tests {
         assert_eq!(path_text(Path::new("/a b/ü.mp4")), "/a b/ü.mp4");
         let odd = Path::new(OsStr::from_bytes(b"/a b/\xff.mp4"));
         assert_eq!(path_text(odd), "file:///a%20b/%FF.mp4");
+    }
+
+    #[test]
+    fn what_was_not_said_is_left_to_the_profile() {
+        let said = |renditions: &[&str], format, profile: Option<&str>| {
+            let encode = Encode {
+                file: "film.mp4".into(),
+                out: "out".into(),
+                renditions: renditions.iter().map(ToString::to_string).collect(),
+                format,
+                profile: profile.map(str::to_owned),
+                wait: false,
+            };
+            ladder(&encode, (Path::new("/film.mp4"), Path::new("/out")))
+        };
+        let least = json!({"op": "ladder", "input": "/film.mp4", "output_dir": "/out"});
+        assert_eq!(said(&[], None, None), least);
+        let mut all = least;
+        (all["renditions"], all["format"]) = (json!(["720p"]), json!("hls"));
+        all["profile"] = json!("web");
+        assert_eq!(said(&["720p"], Some(Format::Hls), Some("web")), all);
     }
 
     #[test]
