@@ -190,8 +190,10 @@ impl Daemon {
             }
             WorkerMessage::Ready(ready) if self.is_too_free(worker, &ready.confinement) => {
                 let reason = format!(
-                    "its type requires confinement, and it says that it is confined by {}: build \
-                     it with this version's worker library, or write confine = \"best-effort\"",
+                    "its type requires confinement, and it says that it is confined by {}: \
+                     `shiftboss doctor` tells what brings a wall that is missing; a worker that \
+                     names none is to be built with this version's library; confine = \
+                     \"best-effort\" takes it",
                     ready.confinement
                 );
                 self.handle(Event::WorkerBroken { worker, reason });
