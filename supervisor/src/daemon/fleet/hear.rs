@@ -190,10 +190,9 @@ impl Daemon {
             }
             WorkerMessage::Ready(ready) if self.is_too_free(worker, &ready.confinement) => {
                 let reason = format!(
-                    "its type requires confinement, and it says that it is confined by {}: \
-                     `shiftboss doctor` tells what brings a wall that is missing; a worker that \
-                     names none is to be built with this version's library; confine = \
-                     \"best-effort\" takes it",
+                    "its type requires confinement, and it says that it has {}: `shiftboss doctor` \
+                     tells what a missing wall needs; who names none needs this version's \
+                     library; confine = \"best-effort\" goes without",
                     ready.confinement
                 );
                 self.handle(Event::WorkerBroken { worker, reason });
