@@ -82,15 +82,10 @@ pub(crate) fn take(places: Places<'_>, encoder: Encoder, rungs: usize) -> Result
         return Err(format!("{rungs} sessions are needed, its driver allows {most}"));
     }
     let slots = Slots::open(places, encoder.engine)?;
-    let free = slots.take_all()?;
-    let count = |slots: usize| u32::try_from(slots).unwrap_or(u32::MAX);
-    let held = ceiling(encoder.engine).saturating_sub(count(free.len()));
-    let allowed = most.saturating_sub(held);
-    if rungs > allowed {
+    let (own, others) = slots.take(rungs)?;
+    let allowed = most.saturating_sub(others);
+    if own < rungs || rungs > allowed {
         return Err(format!("{rungs} sessions are needed, {allowed} of {most} are free"));
-    }
-    for slot in free.into_iter().skip(usize::try_from(rungs).unwrap_or(usize::MAX)) {
-        slots.give_back(slot)?;
     }
     Ok(Held { _locks: Some(slots.file) })
 }
@@ -105,9 +100,8 @@ pub(crate) fn learn(places: Places<'_>, encoder: Encoder, words: &str) {
     let engine = name(encoder.engine);
     let most = most(encoder.engine, learned(folder, engine));
     // Ours are held too, by another opening of the file.
-    let free = Slots::open(places, encoder.engine).and_then(|slots| slots.take_all());
-    let free = free.map_or(0, |free| u32::try_from(free.len()).unwrap_or(0));
-    let lesson = lesson(ceiling(encoder.engine).saturating_sub(free), most);
+    let held = Slots::open(places, encoder.engine).and_then(|slots| slots.take(0));
+    let lesson = lesson(held.map_or(most, |(_, held)| held), most);
     // Without it the next job falls back as this one did.
     let _ = std::fs::write(folder.join(format!("{engine}.most")), lesson.to_string());
 }
@@ -145,37 +139,49 @@ impl Slots {
         }
     }
 
-    /// Locks all that nobody has; gives which ones.
-    fn take_all(&self) -> Result<Vec<u32>, String> {
-        let mut free = Vec::new();
+    /// Locks up to so many that nobody has; gives how many, and how many others have. Those are
+    /// only asked about: locks for a moment would turn others away.
+    fn take(&self, wanted: u32) -> Result<(u32, u32), String> {
+        let (mut own, mut others) = (0, 0);
         for slot in 0..self.count {
-            match self.set(slot, libc::F_WRLCK) {
-                Ok(()) => free.push(slot),
-                Err(Errno::EAGAIN | Errno::EACCES) => {}
-                Err(error) => return Err(self.failed(error)),
+            let is_free = if own < wanted { self.lock(slot) } else { self.is_free(slot) };
+            match (is_free.map_err(|error| self.failed(error))?, own < wanted) {
+                (true, true) => own += 1,
+                (true, false) => {}
+                (false, _) => others += 1,
             }
         }
-        Ok(free)
-    }
-
-    fn give_back(&self, slot: u32) -> Result<(), String> {
-        self.set(slot, libc::F_UNLCK).map_err(|error| self.failed(error))
+        Ok((own, others))
     }
 
     fn failed(&self, error: Errno) -> String {
         format!("cannot count its sessions in {}: {error}", self.path.display())
     }
 
-    fn set(&self, slot: u32, kind: i32) -> Result<(), Errno> {
+    fn lock(&self, slot: u32) -> Result<bool, Errno> {
+        match fcntl(&self.file, FcntlArg::F_OFD_SETLK(&self.byte(slot))) {
+            Ok(_) => Ok(true),
+            Err(Errno::EAGAIN | Errno::EACCES) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn is_free(&self, slot: u32) -> Result<bool, Errno> {
+        let mut found = self.byte(slot);
+        fcntl(&self.file, FcntlArg::F_OFD_GETLK(&mut found))?;
+        Ok(i32::from(found.l_type) == libc::F_UNLCK)
+    }
+
+    /// The lock of a slot.
+    fn byte(&self, slot: u32) -> libc::flock {
         let short = |value: i32| libc::c_short::try_from(value).unwrap_or_default();
-        let lock = libc::flock {
-            l_type: short(kind),
+        libc::flock {
+            l_type: short(libc::F_WRLCK),
             l_whence: short(libc::SEEK_SET),
             l_start: self.first + i64::from(slot),
             l_len: 1,
             l_pid: 0,
-        };
-        fcntl(&self.file, FcntlArg::F_OFD_SETLK(&lock)).map(drop)
+        }
     }
 }
 
@@ -264,12 +270,11 @@ mod tests {
             Slots { file, first, ..slots.expect("it is counted somewhere") }
         };
         let [one, two] = folders.each_ref().map(|folder| slots(folder));
-        assert_eq!(one.take_all().map(|free| free.len()), Ok(8));
-        assert_eq!(two.take_all(), Ok(Vec::new()));
-        one.give_back(3).expect("it is held");
-        assert_eq!(two.take_all(), Ok(vec![3]));
+        assert_eq!(one.take(5), Ok((5, 0)));
+        assert_eq!(two.take(0), Ok((0, 5)));
+        assert_eq!(two.take(4), Ok((3, 5)), "there are eight");
         drop(one);
-        assert_eq!(two.take_all().map(|free| free.len()), Ok(8));
+        assert_eq!(two.take(0), Ok((0, 0)), "its own are not others'");
     }
 
     #[test]
