@@ -126,6 +126,6 @@ fn a_worker_that_is_not_confined_gets_no_job_of_a_type_that_requires_it() {
     }
     stage.start();
     let id = stage.insert("liar", "{}");
-    told(&stage, "its type requires confinement, and it says that it is confined by");
+    told(&stage, "its type requires confinement, and it says that it has");
     assert_eq!(stage.job(id).expect("it is there").attempt, 0, "nothing was given to it");
 }

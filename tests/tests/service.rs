@@ -167,3 +167,53 @@ fn the_unit_lets_work_survive_and_leaves_the_cage_possible() {
         assert!(!lines.iter().any(|line| line.starts_with(forbidden)), "{forbidden} is set");
     }
 }
+
+/// What workers and cages call of the kernel for their walls and limits. systemd 252 has some of it
+/// in none of its groups.
+const CALLED: &[&str] = &[
+    "clone3",
+    "close_range",
+    "landlock_add_rule",
+    "landlock_create_ruleset",
+    "landlock_restrict_self",
+    "mount",
+    "pidfd_open",
+    "pidfd_send_signal",
+    "pivot_root",
+    "prctl",
+    "prlimit64",
+    "seccomp",
+    "setns",
+    "umount2",
+    "unshare",
+];
+
+#[test]
+fn the_unit_allows_the_system_calls_of_the_walls() {
+    let name = "the_unit_allows_the_system_calls_of_the_walls";
+    if !has_program("systemd-analyze") {
+        return skip(name, "no systemd-analyze here");
+    }
+    let unit = include_str!("../../systemd/shiftboss.service");
+    let lines = unit.lines().filter_map(|line| line.strip_prefix("SystemCallFilter="));
+    let mut open: Vec<String> = lines.flat_map(str::split_whitespace).map(str::to_owned).collect();
+    let mut allowed = Vec::new();
+    while let Some(word) = open.pop() {
+        if word.starts_with('@') {
+            let output = Command::new("systemd-analyze").args(["syscall-filter", &word]).output();
+            let output = output.expect("it was there a moment ago");
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+            let text = String::from_utf8_lossy(&output.stdout).into_owned();
+            let members = text.lines().map(str::trim).filter(|line| !line.starts_with('#'));
+            // The first line is the group's own name.
+            open.extend(
+                members.filter(|line| *line != word && !line.is_empty()).map(str::to_owned),
+            );
+        } else {
+            allowed.push(word);
+        }
+    }
+    let lacking = CALLED.iter().filter(|call| !allowed.iter().any(|one| one == *call));
+    let lacking: Vec<_> = lacking.collect();
+    assert!(lacking.is_empty(), "the unit forbids {lacking:?}");
+}

@@ -6,6 +6,7 @@
 
 mod film;
 mod outputs;
+pub(crate) mod provider;
 mod supervisor;
 
 use crate::place::Place;
@@ -74,6 +75,14 @@ pub(crate) struct Stage {
 }
 
 impl Stage {
+    fn new(place: &Place, folder: &str) -> Self {
+        Self {
+            folder: place.root.join(folder),
+            program: place.release("shiftboss"),
+            interrupted: Arc::default(),
+        }
+    }
+
     fn database(&self) -> PathBuf {
         self.folder.join("shiftboss.db")
     }
@@ -120,12 +129,7 @@ impl Stage {
 /// Builds, encodes, shows. The exit code is that of `shiftboss encode --wait`.
 pub(crate) fn run(place: &Place, wish: &Wish) -> Result<ExitCode> {
     programs::install_missing(programs::FOR_DEMO)?;
-    let interrupted = Arc::new(AtomicBool::new(false));
-    let stage = Stage {
-        folder: place.root.join("demo-output"),
-        program: place.release("shiftboss"),
-        interrupted: Arc::clone(&interrupted),
-    };
+    let stage = Stage::new(place, "demo-output");
     let given = wish.file.as_deref().map(film::check).transpose()?;
     build(place)?;
     make_folder(&stage)?;
@@ -136,10 +140,7 @@ pub(crate) fn run(place: &Place, wish: &Wish) -> Result<ExitCode> {
     let out = destination(wish, &stage, &film)?;
 
     // Until here Ctrl-C ends us at once; from here on there is somebody to be stopped first.
-    for signal in [SIGINT, SIGTERM, SIGHUP] {
-        signal_hook::flag::register(signal, Arc::clone(&interrupted))
-            .with_context(|| format!("cannot watch for signal {signal}"))?;
-    }
+    watch_for_signals(&stage)?;
     let mut supervisor = Supervisor::start_or_find(&stage)?;
     let status = encode(&stage, &film, &out)?;
     let is_cut_short = stage.is_interrupted();
@@ -158,6 +159,14 @@ pub(crate) fn run(place: &Place, wish: &Wish) -> Result<ExitCode> {
         Some(code) => ExitCode::from(code),
         None => ExitCode::FAILURE,
     })
+}
+
+fn watch_for_signals(stage: &Stage) -> Result<()> {
+    for signal in [SIGINT, SIGTERM, SIGHUP] {
+        signal_hook::flag::register(signal, Arc::clone(&stage.interrupted))
+            .with_context(|| format!("cannot watch for signal {signal}"))?;
+    }
+    Ok(())
 }
 
 /// The release build: a demo of the debug build would show the speed of something else.

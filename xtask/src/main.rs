@@ -28,6 +28,9 @@ cargo xtask COMMAND
                                     FILE (or a made-up film of 30 seconds) to 1080p, 720p and
                                     480p, show what came out, stop the supervisor.
                                     --keep leaves it running until Ctrl-C
+  provider [--keep]                 operations at a provider that does not exist, in
+                                    demo-output/provider/: described, submitted, polled,
+                                    downloaded. --keep leaves both running until Ctrl-C
   test [-- FILTER...]               build all programs, run all tests (cargo-nextest where it is
                                     installed); FILTER goes to the test runner
   bench [NAME...]                   run a benchmark of the tests crate: its program `bench` lists
@@ -77,6 +80,9 @@ fn run(arguments: &[OsString]) -> Result<ExitCode> {
             programs::install_missing(programs::FOR_TESTS)?;
         }
         "demo" => return demo::run(&Place::find()?, &demo::Wish::parse(rest)?),
+        "provider" => {
+            return demo::provider::run(&Place::find()?, demo::provider::parse(rest)?);
+        }
         "test" => return suite::run(&Place::find()?, after_dashes(rest)?),
         "bench" => bench(&Place::find()?, rest)?,
         "simulate" => return simulate(&Place::find()?, rest),

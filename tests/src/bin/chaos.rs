@@ -30,7 +30,7 @@ fn main() -> ExitCode {
     let report = match wish.operations {
         Some(operations) => {
             say(&format!("seed {seed}, {operations} operations"));
-            rage(&Storm { seed, operations, calm_ms: 4_000 })
+            rage(&Storm { seed, operations, calm_ms: 2_000 })
         }
         None => {
             say(&format!("seed {seed}, faults for {} s", length.as_secs()));

@@ -42,6 +42,11 @@ impl Supervisor {
             step::say("a supervisor already serves the demo's database: it is used");
             return Ok(Self::Found);
         }
+        Self::start(stage)
+    }
+
+    /// Returns when it answers; refused by itself where another one serves the database.
+    pub(super) fn start(stage: &Stage) -> Result<Self> {
         step::say(&format!("start the supervisor, log in {}", stage.log().display()));
         let log = File::create(stage.log())
             .with_context(|| format!("cannot write {}", stage.log().display()))?;

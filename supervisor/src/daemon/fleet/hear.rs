@@ -191,8 +191,9 @@ impl Daemon {
             }
             WorkerMessage::Ready(ready) if self.is_too_free(worker, &ready.confinement) => {
                 let reason = format!(
-                    "its type requires confinement, and it says that it is confined by {}: build \
-                     it with this version's worker library, or write confine = \"best-effort\"",
+                    "its type requires confinement, and it says that it has {}: `shiftboss doctor` \
+                     tells what a missing wall needs; who names none needs this version's \
+                     library; confine = \"best-effort\" goes without",
                     ready.confinement
                 );
                 self.handle(Event::WorkerBroken { worker, reason });

@@ -24,7 +24,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 /// All benches by name.
-const BENCHES: [(&str, fn()); 14] = [
+const BENCHES: [(&str, fn()); 15] = [
     ("pickup", pickup::pickup),
     ("throughput", throughput::throughput),
     ("idle", idle::idle),
@@ -39,6 +39,7 @@ const BENCHES: [(&str, fn()); 14] = [
     ("ladder", ladder::ladder),
     ("remote", remote::remote),
     ("media", media::media),
+    ("chunks", media::chunks),
 ];
 
 fn main() -> ExitCode {
@@ -59,7 +60,7 @@ fn main() -> ExitCode {
     }
     machine::describe(&wanted);
     for (name, bench) in BENCHES {
-        let is_part_of_all = name != "media";
+        let is_part_of_all = !matches!(name, "media" | "chunks");
         if wanted.iter().any(|one| one == name || (one == "all" && is_part_of_all)) {
             say(&format!("\n## `{name}`\n"));
             let start = Instant::now();

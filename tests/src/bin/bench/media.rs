@@ -1,5 +1,5 @@
-//! The ladder beside what people would run instead: bare ffmpeg, HandBrakeCLI, one encode after
-//! another; and what chunks cost, in time, size and quality.
+//! `media`: encodes beside what people would run instead: bare ffmpeg, HandBrakeCLI, one encode
+//! after another. `chunks`: what they cost, in time, size and quality.
 //!
 //! [`SHORT`] makes all films a sixth as long and leaves the first part out, to try the bench.
 
@@ -26,11 +26,12 @@ pub(crate) fn media() {
         say("### One decode for three renditions, beside three runs\n");
         ladder::decode_heavy(1);
     }
-    let stage = Stage::new("[types.encode]\nworkers = { max = 2 }");
-    chunks(&stage);
+    let stage = Stage::new(TWO);
     minute(&stage);
     at_once(&stage);
 }
+
+const TWO: &str = "[types.encode]\nworkers = { max = 2 }";
 
 fn is_short() -> bool {
     std::env::var_os(SHORT).is_some()
@@ -39,8 +40,9 @@ fn is_short() -> bool {
 /// Seconds of a film, or a sixth of them.
 fn seconds(long: u32) -> &'static str {
     match (long, is_short()) {
+        (90, false) => "90",
         (60, false) => "60",
-        (60, true) => "10",
+        (60 | 90, true) => "10",
         (_, false) => "18",
         (_, true) => "3",
     }
@@ -109,12 +111,15 @@ fn output(stage: &Stage, film: &Path, (folder, rendition): (&str, &str)) -> Path
     stage.path(folder).join(format!("{name}-{rendition}.mp4"))
 }
 
-fn chunks(stage: &Stage) {
-    say("\n### In chunks, beside in one go\n");
-    let film = film(stage, "chunks.mp4", "1280x720", 60);
+pub(crate) fn chunks() {
+    if !film::is_possible() {
+        return;
+    }
+    let stage = &Stage::new(TWO);
+    let film = film(stage, "chunks.mp4", "1280x720", 90);
     let rendition = "720p";
-    // Four times a chunk must fit into the film.
-    let chunk = if is_short() { 2 } else { 10 };
+    // The film must last more than four chunks.
+    let chunk = if is_short() { 2 } else { 20 };
     let make = |folder: &str, chunk_seconds: u32| {
         let more = json!({"renditions": [rendition], "chunk_seconds": chunk_seconds});
         job(stage, &film, folder, &more).0

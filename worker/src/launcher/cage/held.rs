@@ -22,7 +22,10 @@ const fn remedy(wall: Wall) -> &'static str {
         Wall::Landlock(_) => {
             "boot a kernel from 5.13 on (for TCP ports from 6.7 on) with landlock in its lsm= list"
         }
-        Wall::Seccomp | Wall::NoNewPrivs => "use a kernel with CONFIG_SECCOMP_FILTER",
+        Wall::Seccomp | Wall::NoNewPrivs => {
+            "use a kernel with CONFIG_SECCOMP_FILTER, and allow the system call seccomp (a unit's \
+             SystemCallFilter=, a container's profile)"
+        }
         Wall::Cgroup => "delegate a cgroup v2 tree to the supervisor (Delegate=yes)",
         Wall::Rlimits => "raise the hard limits of the supervisor",
     }

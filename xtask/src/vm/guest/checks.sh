@@ -1,5 +1,8 @@
 # What the steps share: results, waiting, and words for the service.
 failed=0
+# Touched by each word; so long without one, seconds, and the guest tells why and ends.
+SAID=/run/vm/said
+STILL_MAX=${STILL_MAX:-400}
 DB=/var/lib/shiftboss/shiftboss.db
 MEDIA=/var/lib/shiftboss/media
 export SHIFTBOSS_CONFIG=/etc/shiftboss/shiftboss.toml
@@ -8,6 +11,23 @@ SYSTEMD=$(systemctl --version | sed -n '1s/^systemd \([0-9]*\).*/\1/p')
 say() {
     echo "$*"
     echo "$*" >/dev/ttyS1
+    : >"$SAID"
+}
+# A step that stands still: what every process waits for goes to the log and to the console, and the
+# guest ends, with its journal.
+tell_when_still() {
+    local thread
+    until [ $(($(date +%s) - $(stat -c %Y "$SAID"))) -ge "$STILL_MAX" ]; do sleep 5; done
+    {
+        ps -eo pid,ppid,user,stat,wchan:24,args
+        for thread in /proc/[0-9]*/task/*; do
+            [ -s "$thread/cmdline" ] || continue # the kernel's own
+            echo "== ${thread#/proc/} $(<"$thread/comm"), system call $(cat "$thread/syscall")"
+            cat "$thread/stack"
+        done
+    } 2>/dev/null | tee /dev/ttyS0
+    say "FAIL still: no word for $STILL_MAX s; what each process waits for is in run.log"
+    kill -KILL $$
 }
 note() { say "note $*"; }
 skip() { say "SKIP $1: ${*:2}"; }

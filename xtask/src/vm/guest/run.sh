@@ -6,10 +6,13 @@ cd "$(dirname "$0")" || exit
 # shellcheck source=checks.sh
 . ./checks.sh
 mapfile -t steps <steps
+: >"$SAID"
+tell_when_still &
 for step in "${steps[@]}"; do
     note "step $step after $(cut -d. -f1 /proc/uptime) s"
     [ -r "./$step.sh" ] || check "$step" test -r "./$step.sh"
     # shellcheck disable=SC1090
     . "./$step.sh"
 done </dev/null
+kill %1
 exit $failed

@@ -11,6 +11,9 @@ pub(crate) struct Pictures {
     pub(crate) times_us: Vec<i64>,
     /// The times of those that can be decoded without their predecessors.
     pub(crate) keys_us: Vec<i64>,
+    /// Those of `keys_us` after which a picture is decoded that is shown before them: an open
+    /// group, whose first pictures need the one before.
+    pub(crate) open_keys_us: Vec<i64>,
     /// Pictures without a time of their own.
     pub(crate) untimed: u64,
     /// Some are not listed.
@@ -37,13 +40,39 @@ impl Pictures {
             return;
         }
         self.times_us.push(shown_us);
+        // Packets come as they are decoded.
         if is_key {
             self.keys_us.push(shown_us);
+        } else if let Some(key_us) = self.keys_us.last()
+            && shown_us < *key_us
+            && self.open_keys_us.last() != Some(key_us)
+        {
+            self.open_keys_us.push(*key_us);
         }
     }
 
     pub(crate) fn sort(&mut self) {
         self.times_us.sort_unstable();
         self.keys_us.sort_unstable();
+        self.open_keys_us.sort_unstable();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_group_is_open_when_one_of_its_pictures_is_shown_before_its_keyframe() {
+        let mut pictures = Pictures::of(0);
+        // I P B, then a closed group, then an open one: I B B P.
+        let packets = [(0, true), (66, false), (33, false), (100, true), (133, false)];
+        let open = [(266, true), (200, false), (233, false), (300, false)];
+        for (shown_us, is_key) in packets.into_iter().chain(open) {
+            pictures.on_packet(0, Some(shown_us), is_key);
+        }
+        pictures.sort();
+        assert_eq!(pictures.keys_us, [0, 100, 266]);
+        assert_eq!(pictures.open_keys_us, [266]);
     }
 }
