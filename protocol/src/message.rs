@@ -221,7 +221,26 @@ pub enum WorkerMessage {
         /// For the record; a reader takes at most [`crate::confine::TEXT_BYTES_MAX`] bytes of it.
         confinement: String,
     },
+    /// How the worker as a whole is doing, for people; each value takes the place of the one
+    /// before. May be lost.
+    Gauges(Vec<Gauge>),
 }
+
+/// One number about a worker.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Gauge {
+    /// What it is, with its unit, such as `poll_lag_ms`; a reader takes at most
+    /// [`GAUGE_NAME_BYTES_MAX`] bytes of lower-case letters, digits and `_`.
+    pub name: String,
+    /// The number; a reader takes finite ones.
+    pub value: f64,
+}
+
+/// Gauges of one worker that a reader keeps.
+pub const GAUGES_MAX: usize = 16;
+
+/// Longest name of a gauge, bytes.
+pub const GAUGE_NAME_BYTES_MAX: usize = 40;
 
 /// What a worker can do, said when it may get jobs.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

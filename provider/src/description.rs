@@ -25,6 +25,10 @@ pub struct Provider {
     /// Private addresses, `10.0.0.7` or `127.0.0.1:8080`, that it may be at, and its results.
     #[serde(default)]
     pub private: Vec<String>,
+    /// A file of certificates in PEM that vouch for it, besides those that the host trusts; an
+    /// absolute path. For a provider of one's own, with an authority of one's own.
+    #[serde(default)]
+    pub ca_file: Option<String>,
     /// How requests prove who sends them.
     #[serde(default)]
     pub auth: Auth,
@@ -337,7 +341,7 @@ pub struct Download {
     pub stall: Span,
     /// Tries of one file, each going on where the last one ended.
     pub attempts: u32,
-    /// Bytes per second at most; 0: without limit.
+    /// Bytes per second at most, of all its downloads together; 0: without limit.
     pub rate: Size,
 }
 

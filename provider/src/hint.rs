@@ -23,7 +23,8 @@ pub struct Hint {
 }
 
 /// Reads the headers of an answer. `header` finds one by its lower-case name, `is_refusal` says
-/// that the answer was 429 or 503, `now` is the wall clock.
+/// that the answer was 429 or 503. Moments are compared with the answer's own `Date`, because our
+/// clock may be wrong; only without one with `now`, the wall clock.
 #[must_use]
 pub fn read<'a>(
     header: impl Fn(&str) -> Option<&'a str>,
@@ -31,6 +32,8 @@ pub fn read<'a>(
     now: SystemTime,
 ) -> Hint {
     let mut hint = Hint::default();
+    let date = header("date").and_then(|text| httpdate::parse_http_date(text.trim()).ok());
+    let now = date.unwrap_or(now);
     let number = |name: &str| header(name).and_then(|text| text.trim().parse::<f64>().ok());
     let asked = number("retry-after-ms")
         .map(|ms| ms / 1e3)
@@ -141,6 +144,24 @@ mod tests {
         let poll = hint(&[("openai-poll-after-ms", "5000")]);
         assert_eq!((poll.poll_after, poll.pause), (Some(Duration::from_secs(5)), None));
         assert_eq!(pause_ms(&[("retry-after", "soon")]), None);
+    }
+
+    #[test]
+    fn a_clock_of_ours_that_is_wrong_changes_no_wait_where_the_answer_has_a_date() {
+        let at = |after: u64| SystemTime::UNIX_EPOCH + NOW + Duration::from_secs(after);
+        let (date, until) = (httpdate::fmt_http_date(at(0)), httpdate::fmt_http_date(at(90)));
+        for (name, value) in [("retry-after", until.as_str()), ("x-ratelimit-reset", "1790000090")]
+        {
+            for ours in [NOW - 40 * PAUSE_MAX, NOW - PAUSE_MAX, NOW, NOW + PAUSE_MAX] {
+                let headers = [("date", date.as_str()), (name, value)];
+                let find = |name: &str| {
+                    headers.iter().find(|(key, _)| *key == name).map(|(_, text)| *text)
+                };
+                let hint = read(find, true, SystemTime::UNIX_EPOCH + ours);
+                let wanted = (Some(Duration::from_secs(90)), false);
+                assert_eq!((hint.pause, hint.is_absurd), wanted, "{name}, {ours:?}");
+            }
+        }
     }
 
     #[test]

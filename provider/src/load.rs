@@ -125,6 +125,7 @@ fn check(provider: &Provider, name: &str, tell: &mut Tell<'_>) {
     }
     check_base(provider, tell);
     check_addresses(provider, tell);
+    check_authority(provider, tell);
     check_numbers(provider, tell);
     check_flow(provider, tell);
     check_names(provider, tell);
@@ -167,6 +168,15 @@ fn check_addresses(provider: &Provider, tell: &mut Tell<'_>) {
                 format!("{text:?} is no address such as \"10.0.0.7\" or \"127.0.0.1:8080\""),
             );
         }
+    }
+}
+
+fn check_authority(provider: &Provider, tell: &mut Tell<'_>) {
+    let Some(path) = &provider.ca_file else { return };
+    if !path.starts_with('/') {
+        tell("ca_file", format!("{path:?} is no absolute path"));
+    } else if !provider.base.starts_with("https:") {
+        tell("ca_file", "is for TLS, and `base` is not https".to_owned());
     }
 }
 

@@ -7,7 +7,7 @@
 use crate::Moment;
 use crate::breaker::Breaker;
 use crate::description::Limits;
-use crate::window::{Permit, Window};
+use crate::window::{Permit, Place, Window};
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
 use std::time::Duration;
@@ -43,7 +43,8 @@ pub struct Turn {
     pub class: Class,
     /// How long it has been due.
     pub lag: Duration,
-    line: Line,
+    /// The provider's.
+    pub line: Line,
     permit: Option<Permit>,
 }
 
@@ -190,19 +191,34 @@ impl Queue {
         Some(Turn { operation, class, lag: now.saturating_sub(due), line, permit })
     }
 
+    /// How long the oldest due of this class has waited, over all providers.
+    pub fn lag(&mut self, class: Class, now: Moment) -> Duration {
+        let dues = (0..self.buckets.len()).filter_map(|at| {
+            let is_asked = self.buckets[at].class == class;
+            is_asked.then(|| self.due(at)).flatten()
+        });
+        dues.map(|due| now.saturating_sub(due)).max().unwrap_or_default()
+    }
+
+    /// When the head of this bucket is due; `None`: nobody waits.
+    fn due(&mut self, at: usize) -> Option<Moment> {
+        let (buckets, newest) = (&mut self.buckets, &self.newest);
+        let heap = &mut buckets[at].heap;
+        // Superseded and removed entries are dropped when they come up, never searched for.
+        loop {
+            let Reverse((due, entry, operation)) = heap.peek().copied()?;
+            if newest.get(&operation) == Some(&entry) {
+                return Some(due);
+            }
+            heap.pop();
+        }
+    }
+
     /// When the head of this bucket was due and may be sent; `None`: nobody waits, or it takes
     /// the end of a request.
     fn head(&mut self, at: usize, now: Moment) -> Option<(Moment, Moment)> {
-        let (buckets, newest) = (&mut self.buckets, &self.newest);
-        let bucket = &mut buckets[at];
-        // Superseded and removed entries are dropped when they come up, never searched for.
-        let due = loop {
-            let Reverse((due, entry, operation)) = bucket.heap.peek().copied()?;
-            if newest.get(&operation) == Some(&entry) {
-                break due;
-            }
-            bucket.heap.pop();
-        };
+        let due = self.due(at)?;
+        let bucket = &mut self.buckets[at];
         // Half of what may be under way is kept for others: downloads are long.
         let downloads_max = u32::try_from(self.in_flight_max / 2).unwrap_or(u32::MAX).max(1);
         let most = match bucket.class {
@@ -234,6 +250,26 @@ impl Queue {
         }
         let heads = (0..self.buckets.len()).filter_map(|at| self.head(at, now));
         heads.map(|(_, ready)| ready).min()
+    }
+
+    /// Counts requests of this class that an earlier process has sent, each until its moment;
+    /// returns those that still count. Call it before the first turn of `line`.
+    pub fn resume(
+        &mut self,
+        (line, class): (Line, Class),
+        untils: &[Moment],
+        now: Moment,
+    ) -> Vec<Place> {
+        let Some(window) = &mut self.bucket(line, class).window else { return Vec::new() };
+        window.resume(untils, now);
+        window.places().collect()
+    }
+
+    /// What a file must remember of a turn's request, so that the limits outlive this process;
+    /// `None` where there is no limit, or it counts no more.
+    pub fn place(&mut self, turn: &Turn) -> Option<Place> {
+        let permit = turn.permit?;
+        self.bucket(turn.line, turn.class).window.as_ref()?.place(permit)
     }
 
     /// The request of a turn is sent only now.

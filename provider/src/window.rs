@@ -1,9 +1,9 @@
 //! A limit that holds in every window: at most `count` requests arrive within `window` of each
 //! other, wherever the window is laid.
 //!
-//! Counted is not when a request was sent but when it must have arrived, because a slow request
-//! followed by quick ones would break the limit where it is kept: at the provider. It has arrived
-//! when it is answered; one that is not is taken to have arrived after [`TRAVEL_MAX`].
+//! Counted is when a request must have arrived: when it is answered, else [`TRAVEL_MAX`] after it
+//! was sent. By when it was sent, a slow request and quick ones after it would break the limit at
+//! the provider. What counts has a [`Place`], by which a file remembers it for the next process.
 
 use crate::Moment;
 use crate::measure::Rate;
@@ -26,15 +26,58 @@ pub struct Window {
     rate: Rate,
     /// When each permit is free again, earliest first.
     ends: BTreeSet<(Moment, Permit)>,
-    end_of: HashMap<Permit, Moment>,
+    known: HashMap<Permit, Place>,
     next: u64,
+    /// Slots below `slots` that no permit is in.
+    free: Vec<u32>,
+    slots: u32,
+}
+
+/// What must be remembered of a request for as long as it counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Below [`Rate::count`], and of no other request that counts.
+    pub slot: u32,
+    /// When it counts no more.
+    pub until: Moment,
 }
 
 impl Window {
     /// A window in which nothing has been sent.
     #[must_use]
     pub fn new(rate: Rate) -> Self {
-        Self { rate, ends: BTreeSet::new(), end_of: HashMap::new(), next: 0 }
+        Self {
+            rate,
+            ends: BTreeSet::new(),
+            known: HashMap::new(),
+            next: 0,
+            free: Vec::new(),
+            slots: 0,
+        }
+    }
+
+    /// Counts requests of an earlier process, each until its moment; those that count no more are
+    /// passed over. Call it before the first [`Self::take`].
+    pub fn resume(&mut self, untils: &[Moment], now: Moment) {
+        let mut untils: Vec<_> = untils.iter().copied().filter(|until| *until > now).collect();
+        untils.sort_unstable_by(|one, other| other.cmp(one));
+        // No request counts longer, whatever was remembered.
+        let longest = now + TRAVEL_MAX + self.rate.window + MARGIN;
+        for until in untils.into_iter().take(self.rate.count as usize) {
+            let permit = self.new_permit();
+            self.put(permit, until.min(longest));
+        }
+    }
+
+    /// What must be remembered of a permit's request; `None` once it counts no more.
+    #[must_use]
+    pub fn place(&self, permit: Permit) -> Option<Place> {
+        self.known.get(&permit).copied()
+    }
+
+    /// All requests that count.
+    pub fn places(&self) -> impl Iterator<Item = Place> + '_ {
+        self.known.values().copied()
     }
 
     /// When the next request may be sent, if it is later than `now`.
@@ -44,7 +87,7 @@ impl Window {
             && end <= now
         {
             self.ends.pop_first();
-            self.end_of.remove(&permit);
+            self.free.extend(self.known.remove(&permit).map(|place| place.slot));
         }
         let is_full = self.ends.len() >= self.rate.count as usize;
         is_full.then(|| self.ends.first().map_or(now, |(end, _)| *end))
@@ -52,31 +95,48 @@ impl Window {
 
     /// Takes a permit; call it only when [`Self::wait_until`] says `None`.
     pub fn take(&mut self, now: Moment) -> Permit {
-        let permit = Permit(self.next);
-        self.next += 1;
-        self.put(permit, now + TRAVEL_MAX);
+        let permit = self.new_permit();
+        self.put(permit, self.end(now + TRAVEL_MAX));
         permit
     }
 
     /// The request of this permit is sent only now.
     pub fn sent(&mut self, permit: Permit, now: Moment) {
-        self.put(permit, now + TRAVEL_MAX);
+        self.put(permit, self.end(now + TRAVEL_MAX));
     }
 
     /// The request of this permit was answered, so that it has arrived by now.
     pub fn answered(&mut self, permit: Permit, now: Moment) {
-        let end = now + self.rate.window + MARGIN;
-        if self.end_of.get(&permit).is_some_and(|known| end < *known) {
-            self.put(permit, now);
+        let end = self.end(now);
+        if self.known.get(&permit).is_some_and(|place| end < place.until) {
+            self.put(permit, end);
         }
     }
 
-    fn put(&mut self, permit: Permit, arrived: Moment) {
-        let end = arrived + self.rate.window + MARGIN;
-        if let Some(known) = self.end_of.insert(permit, end) {
-            self.ends.remove(&(known, permit));
-        }
-        self.ends.insert((end, permit));
+    /// When a request that arrived then counts no more.
+    fn end(&self, arrived: Moment) -> Moment {
+        arrived + self.rate.window + MARGIN
+    }
+
+    fn new_permit(&mut self) -> Permit {
+        let permit = Permit(self.next);
+        self.next += 1;
+        permit
+    }
+
+    fn put(&mut self, permit: Permit, until: Moment) {
+        let slot = match self.known.get(&permit) {
+            Some(place) => {
+                self.ends.remove(&(place.until, permit));
+                place.slot
+            }
+            None => self.free.pop().unwrap_or_else(|| {
+                self.slots += 1;
+                self.slots - 1
+            }),
+        };
+        self.known.insert(permit, Place { slot, until });
+        self.ends.insert((until, permit));
     }
 }
 
@@ -87,6 +147,12 @@ mod tests {
 
     fn ms(ms: u64) -> Duration {
         Duration::from_millis(ms)
+    }
+
+    fn note(file: &mut [Moment], window: &Window, permit: Permit) {
+        if let Some(place) = window.place(permit) {
+            file[place.slot as usize] = place.until;
+        }
     }
 
     #[test]
@@ -106,6 +172,29 @@ mod tests {
         assert!((990..=1_000).contains(&sent), "{sent} in 100 s");
     }
 
+    #[test]
+    fn what_an_earlier_process_sent_counts_for_as_long_as_it_would_have() {
+        let rate = Rate { count: 3, window: ms(1_000) };
+        let mut window = Window::new(rate);
+        for at in [0, 100, 900] {
+            assert_eq!(window.wait_until(ms(at)), None);
+            let permit = window.take(ms(at));
+            window.answered(permit, ms(at));
+        }
+        let untils: Vec<_> = window.places().map(|place| place.until).collect();
+        let mut next = Window::new(rate);
+        next.resume(&untils, ms(1_050));
+        assert_eq!(next.wait_until(ms(1_050)), None, "the first counts no more");
+        let _ = next.take(ms(1_050));
+        assert_eq!(next.wait_until(ms(1_050)), Some(ms(1_102)));
+        assert!(next.places().all(|place| place.slot < 3));
+        // More than the limit holds, and from a clock that was wrong: it waits, but not for ever.
+        let mut spoiled = Window::new(rate);
+        spoiled.resume(&[Duration::MAX; 9], ms(50));
+        assert_eq!(spoiled.places().count(), 3);
+        assert_eq!(spoiled.wait_until(ms(50)), Some(ms(50 + 250 + 1_000 + 2)));
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(64))]
 
@@ -119,6 +208,8 @@ mod tests {
             let mut window = Window::new(rate);
             let mut now = Duration::ZERO;
             let mut arrived = Vec::new();
+            // As a file remembers it: by slot, for a process that dies after every seventh.
+            let mut file = vec![Duration::ZERO; count as usize];
             let mut answers: Vec<(Moment, Permit)> = Vec::new();
             for (idle, travel, answer) in steps {
                 now += ms(idle);
@@ -126,15 +217,28 @@ mod tests {
                     now = at;
                 }
                 answers.retain(|(at, permit)| {
-                    if *at <= now { window.answered(*permit, *at); }
+                    if *at <= now {
+                        window.answered(*permit, *at);
+                        note(&mut file, &window, *permit);
+                    }
                     *at > now
                 });
                 if window.wait_until(now).is_some() {
                     continue;
                 }
                 let permit = window.take(now);
+                note(&mut file, &window, permit);
                 arrived.push(now + ms(travel));
                 answers.push((now + ms(travel + answer), permit));
+                if arrived.len() % 7 == 0 {
+                    window = Window::new(rate);
+                    window.resume(&file, now);
+                    answers.clear();
+                    file = vec![Duration::ZERO; count as usize];
+                    for place in window.places() {
+                        file[place.slot as usize] = place.until;
+                    }
+                }
             }
             arrived.sort_unstable();
             for group in arrived.windows(count as usize + 1) {

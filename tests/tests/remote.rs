@@ -2,62 +2,12 @@
 //! costs, judged by the provider's own journal.
 
 use nix::sys::signal::Signal;
-use serde_json::{Value, json};
-use shiftboss_tests::provider::{Behaviour, Shape, Simulator, check};
+use serde_json::json;
+use shiftboss_tests::provider::scene::{of_kind, payload, result, same, stage};
+use shiftboss_tests::provider::{Behaviour, Shape, check};
 use shiftboss_tests::{Stage, wait_for, wait_until};
-use std::time::Duration;
-
-/// A stage whose jobs ask a simulated provider; `change` may change its description.
-fn stage(
-    shape: Shape,
-    behaviour: &Behaviour,
-    change: impl Fn(&str) -> String,
-) -> (Stage, Simulator) {
-    let mut stage = Stage::dark("");
-    let simulator = Simulator::start(shape, behaviour, &stage.path(""));
-    simulator.describe(&stage.path(""), |text| change(&quick(text)));
-    let (port, out, env) = (simulator.port, stage.file(""), simulator.env());
-    stage.reconfigure(
-        "",
-        &format!(
-            "[types.remote]\nnetwork = {{ tcp = [{port}] }}\nroots = {{ write = [{out:?}] }}\n\
-             {env}\nrestart = {{ base = \"1ms\" }}"
-        ),
-    );
-    stage.start();
-    (stage, simulator)
-}
-
-/// A description that polls as fast as a test wants.
-fn quick(text: &str) -> String {
-    let keeps = |line: &&str| !line.starts_with("first =") && !line.starts_with("every =");
-    let text: Vec<_> = text.lines().filter(keeps).collect();
-    let pace = "[poll]\nfirst = \"20ms\"\nevery = { min = \"20ms\", max = \"200ms\" }";
-    text.join("\n").replacen("[poll]", pace, 1)
-}
-
-fn same(text: &str) -> String {
-    text.to_owned()
-}
-
-fn payload(stage: &Stage, shape: Shape, tag: &str, mode: &str) -> String {
-    json!({
-        "provider": shape.name(),
-        "input": shape.input(tag, mode),
-        "output_dir": stage.file(""),
-        "name": tag,
-    })
-    .to_string()
-}
-
-fn result(stage: &Stage, id: i64) -> Value {
-    let job = stage.wait_for_state(id, "succeeded");
-    serde_json::from_str(&job.result.expect("it has a result")).expect("JSON")
-}
-
-fn of_kind(journal: &[check::Line], kind: &str) -> usize {
-    journal.iter().filter(|line| line.kind == kind).count()
-}
+use std::os::unix::fs::MetadataExt;
+use std::time::{Duration, SystemTime};
 
 #[test]
 fn an_operation_of_every_shape_ends_with_its_file() {
@@ -206,6 +156,58 @@ fn a_rate_holds_in_every_window_as_the_provider_sees_it() {
         check::most_within(&journal, &["poll"], window),
     );
     assert!(submits <= 10 && polls <= 20, "{submits} submissions and {polls} polls in {window:?}");
+}
+
+#[test]
+fn a_bandwidth_is_shared_by_all_downloads_of_a_provider() {
+    let shape = Shape::Generic;
+    let (stage, simulator) = stage(shape, &Behaviour::default(), |text| {
+        text.replace("max = \"8GiB\"", "max = \"8GiB\"\nrate = \"200KiB\"")
+    });
+    let insert = |tag: &str| stage.insert("remote", &payload(&stage, shape, tag, ""));
+    let ids = ["a", "b", "c", "d"].map(insert);
+    for id in ids {
+        assert_eq!(result(&stage, id)["files"][0]["bytes"], 100_000);
+    }
+    let journal = simulator.journal();
+    let first = journal.iter().find(|line| line.kind == "download").expect("there are four");
+    let ended = ids.map(|id| stage.attempts(id).len());
+    assert_eq!(ended, [1; 4], "nobody starved");
+    // A file is given its name when its last byte may have come.
+    let changed = |path: std::path::PathBuf| {
+        let facts = std::fs::metadata(path).expect("it is there");
+        let seconds = u64::try_from(facts.ctime()).expect("after 1970");
+        let nanos = u32::try_from(facts.ctime_nsec()).expect("below a second");
+        SystemTime::UNIX_EPOCH + Duration::new(seconds, nanos)
+    };
+    let files = ["a", "b", "c", "d"].map(|tag| changed(stage.file(&format!("{tag}.mp4"))));
+    let last = files.iter().max().expect("four");
+    let began = simulator.began() + first.at;
+    let took = last.duration_since(began).unwrap_or_default();
+    let least = Duration::from_secs_f64(400_000.0 / 204_800.0) - Duration::from_millis(300);
+    assert!(took >= least, "400,000 bytes came in {took:?}");
+}
+
+#[test]
+fn a_lag_of_polls_is_told_with_the_worker_and_is_over_when_they_are_served() {
+    let shape = Shape::Generic;
+    let behaviour = Behaviour { polls: 3, ..Behaviour::default() };
+    let (stage, _simulator) = stage(shape, &behaviour, |text| {
+        text.replace("\"10/1s\"", "\"1000/1s\"").replace("\"100/1s\"", "\"2/1s\"")
+    });
+    let ids: Vec<i64> = (0..5)
+        .map(|at| stage.insert("remote", &payload(&stage, shape, &format!("t{at}"), "")))
+        .collect();
+    let lag = || stage.json(&["workers", "--json"])[0]["gauges"]["poll_lag_ms"].as_f64();
+    // Fifteen polls at two a second: the last ones are seconds late.
+    wait_until("polls are late", || lag().is_some_and(|lag| lag > 1_000.0));
+    let printed = stage.run(&["workers"]);
+    let printed = String::from_utf8_lossy(&printed.stdout).into_owned();
+    assert!(printed.contains("POLL LAG") && printed.contains(" s "), "{printed}");
+    for id in ids {
+        result(&stage, id);
+    }
+    wait_until("none is late any more", || lag() == Some(0.0));
 }
 
 #[test]

@@ -43,7 +43,7 @@ impl Runner {
         let (queue, available) = (Mutex::default(), Condvar::new());
         let mut arrivals = None;
         if let Some(crowd) = workload.crowd() {
-            let desk = Arrivals::default();
+            let desk = Arrivals::telling(Arc::clone(&held.outbox));
             arrivals = Some(desk.clone());
             let events = held.events.clone();
             start_thread(&held, "crowd", move || {

@@ -38,8 +38,10 @@ cargo xtask COMMAND
   simulate [--seeds N] [--steps M] [--replay SEED] [--sabotage NAME|all]
                                     play the policy in simulated worlds of crashes; --replay
                                     prints the timeline of one seed
-  chaos [--minutes N] [--seed S]    real processes die, stop, fill the disk and lock the database
-                                    at random; what is left on disk is judged
+  chaos [--minutes N | --operations N] [--seed S]
+                                    real processes die, stop, fill the disk and lock the database
+                                    at random; what is left on disk is judged. --operations: those
+                                    of providers that err, judged by the providers' journals
   deb [--version VERSION] [--debug] make the Debian package in target/debian/; another version and
                                     programs of a debug build are for tests
   vm [--suite trixie|bookworm] [--cuts N] [--seed S] [--all] [--debug] [--keep]

@@ -78,6 +78,12 @@ fn a_refusal_names_line_and_key_and_what_is_allowed() {
             "private = [\"localhost\"]\n[submit]",
             "x.toml:4: private: \"localhost\" is no",
         ),
+        ("[submit]", "ca_file = \"mine.pem\"\n[submit]", "x.toml:4: ca_file: \"mine.pem\" is no"),
+        (
+            "\"https://api.example\"",
+            "\"http://10.0.0.7\"\nprivate = [\"10.0.0.7\"]\nca_file = \"/ca.pem\"",
+            "x.toml:4: ca_file: is for TLS, and `base` is not https",
+        ),
     ] {
         let refusal = refusal(old, new);
         assert!(refusal.starts_with(told), "{new}: {refusal}");

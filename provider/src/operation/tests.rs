@@ -110,6 +110,43 @@ fn failure(steps: &[Step]) -> &str {
 }
 
 #[test]
+fn a_jump_of_the_wall_clock_moves_no_due_time_and_spends_no_deadline() {
+    const HOUR_MS: i64 = 3_600_000;
+    let dues = |jump_ms: i64| {
+        let provider = plain();
+        let mut play = Play::submitted(&provider);
+        let mut dues = Vec::new();
+        for at in 0..12 {
+            // There and back again.
+            let by = if at % 4 < 2 { jump_ms } else { -jump_ms };
+            play.now.wall_ms = play.now.wall_ms.saturating_add_signed(by);
+            match &play.polled(200, &json!({"state": "runs"}))[..] {
+                [Step::Queue { class: Class::Poll, due }] => dues.push(*due),
+                other => panic!("{jump_ms}: it is polled again, not {other:?}"),
+            }
+        }
+        dues
+    };
+    let calm = dues(0);
+    assert_eq!(calm.len(), 12);
+    for jump_ms in [HOUR_MS, -HOUR_MS, 24 * HOUR_MS] {
+        assert_eq!(dues(jump_ms), calm, "{jump_ms}");
+    }
+}
+
+#[test]
+fn an_operation_from_after_a_clock_that_went_back_is_young_and_polled_at_once() {
+    let provider = plain();
+    let record = Play::submitted(&provider).operation.record().clone();
+    let mut play = Play::resumed(&provider, record);
+    play.now.wall_ms -= 3_600_000;
+    let began = play.now.at;
+    assert_eq!(play.say(Event::Begin), [Step::Queue { class: Class::Poll, due: began }]);
+    let steps = play.polled(200, &json!({"state": "runs"}));
+    assert!(matches!(steps[..], [Step::Queue { class: Class::Poll, .. }]), "{steps:?}");
+}
+
+#[test]
 fn an_operation_is_submitted_polled_and_its_files_are_fetched() {
     let mut play = Play::submitted(&plain());
     let submitted_at = play.now.at;

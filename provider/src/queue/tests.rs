@@ -29,6 +29,26 @@ fn the_oldest_due_goes_first_and_nobody_before_it_is_due() {
 }
 
 #[test]
+fn the_lag_is_how_long_the_oldest_due_waits_whatever_holds_it_up() {
+    let (mut queue, line) = queue(&Limits { in_flight: 1, ..Limits::default() });
+    assert_eq!(queue.lag(Class::Poll, secs(9)), Duration::ZERO);
+    queue.push(line, Class::Poll, 1, secs(10));
+    queue.push(line, Class::Poll, 2, secs(12));
+    queue.push(line, Class::Submit, 3, secs(1));
+    assert_eq!(queue.lag(Class::Poll, secs(9)), Duration::ZERO, "none is due");
+    assert_eq!(queue.lag(Class::Poll, secs(15)), secs(5));
+    let _ = queue.pop(secs(15)).expect("the submission");
+    let first = queue.pop(secs(15)).expect("the first poll");
+    assert_eq!((first.operation, first.lag), (1, secs(5)));
+    assert_eq!(queue.pop(secs(16)), None, "one is under way");
+    assert_eq!(queue.lag(Class::Poll, secs(16)), secs(4));
+    queue.pause(line, Class::Poll, secs(99));
+    assert_eq!(queue.lag(Class::Poll, secs(20)), secs(8));
+    queue.remove(2);
+    assert_eq!(queue.lag(Class::Poll, secs(20)), Duration::ZERO);
+}
+
+#[test]
 fn urgent_classes_go_before_those_that_can_wait() {
     let (mut queue, line) = queue(&Limits::default());
     queue.push(line, Class::Poll, 1, secs(0));

@@ -127,13 +127,17 @@ pub(super) fn workers(context: &Context) -> Result<(), Error> {
             table::plain(&row["state"]),
             row["cpu"].as_f64().map_or_else(|| "-".to_owned(), |cpu| format!("{cpu:.0} %")),
             row["memory"].as_u64().map_or_else(|| "-".to_owned(), table::size),
+            row["gauges"]["poll_lag_ms"]
+                .as_f64()
+                .map_or_else(|| "-".to_owned(), |lag| format!("{:.1} s", lag / 1_000.0)),
             table::time(&row["started_at"]),
             attempts,
         ]
     };
     let rows: Vec<_> = rows.as_array().into_iter().flatten().map(cells).collect();
-    let head = ["ID", "TYPE", "SLOT", "PID", "STATE", "CPU", "MEMORY", "STARTED", "JOBS"];
-    context.out.line(&table::aligned(&head, &rows, &[0, 2, 3, 5, 6]))
+    let head =
+        ["ID", "TYPE", "SLOT", "PID", "STATE", "CPU", "MEMORY", "POLL LAG", "STARTED", "JOBS"];
+    context.out.line(&table::aligned(&head, &rows, &[0, 2, 3, 5, 6, 7]))
 }
 
 pub(super) fn types(context: &Context) -> Result<(), Error> {

@@ -246,6 +246,7 @@ impl Daemon {
                 "started_at": one.started_at_ms,
                 "cpu": used.map(|used| (f64::from(used.cpu_percent) * 10.0).round() / 10.0),
                 "memory": used.map(|used| used.memory_bytes),
+                "gauges": self.fleet.gauges(one.id),
             })
         };
         let rows: Vec<_> = self.crew.workers_view().into_iter().map(row).collect();

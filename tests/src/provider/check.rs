@@ -17,10 +17,34 @@ pub struct Line {
     pub op: String,
     /// The job's tag.
     pub tag: String,
+    /// Under whose limit it is: `submit`, `poll`, `download`, `cancel` or `unknown`.
+    pub class: String,
+    /// The number of the connection that it came on.
+    pub connection: u64,
     /// The answer said that the operation has ended.
     pub ended: bool,
     /// All of it.
     pub all: Value,
+}
+
+impl Line {
+    /// Whether the state that was told is success.
+    #[must_use]
+    pub fn is_done(&self) -> bool {
+        self.all["state"] == "done"
+    }
+
+    /// Whether a file was sent to its end.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        self.all["whole"] == true
+    }
+
+    /// Whether a link was refused for good.
+    #[must_use]
+    pub fn is_expired(&self) -> bool {
+        self.all["expired"] == true
+    }
 }
 
 pub(super) fn read(path: &Path) -> Vec<Line> {
@@ -30,13 +54,15 @@ pub(super) fn read(path: &Path) -> Vec<Line> {
     whole.lines().map(|line| line_of(serde_json::from_str(line).expect("JSON"))).collect()
 }
 
-fn line_of(all: Value) -> Line {
+pub(super) fn line_of(all: Value) -> Line {
     let text = |name: &str| all[name].as_str().unwrap_or_default().to_owned();
     Line {
         at: Duration::from_micros(all["at_us"].as_u64().unwrap_or(0)),
         kind: text("kind"),
         op: text("op"),
         tag: text("tag"),
+        class: text("class"),
+        connection: all["connection"].as_u64().unwrap_or(0),
         ended: all["ended"] == true,
         all,
     }
@@ -79,12 +105,12 @@ pub fn forgotten(journal: &[Line]) -> Vec<String> {
     accepted.difference(&ended).map(|tag| (*tag).to_owned()).collect()
 }
 
-/// The largest number of requests of these kinds within any window of this length.
+/// The largest number of requests of these kinds or classes within any window of this length.
 #[must_use]
 pub fn most_within(journal: &[Line], kinds: &[&str], window: Duration) -> usize {
     let mut times: Vec<Duration> = journal
         .iter()
-        .filter(|line| kinds.contains(&line.kind.as_str()))
+        .filter(|line| kinds.iter().any(|kind| line.kind == *kind || line.class == *kind))
         .map(|line| line.at)
         .collect();
     times.sort_unstable();
@@ -106,7 +132,8 @@ mod tests {
     fn line(at_ms: u64, kind: &str, op: &str, ended: bool) -> Line {
         let (kind, op) = (kind.to_owned(), op.to_owned());
         let tag = format!("t-{op}");
-        Line { at: Duration::from_millis(at_ms), kind, op, tag, ended, all: Value::Null }
+        let at = Duration::from_millis(at_ms);
+        Line { at, kind, op, tag, ended, ..Line::default() }
     }
 
     #[test]

@@ -1,8 +1,7 @@
 //! As much of HTTP/1.1 as a hostile server needs: requests are read, answers are bytes.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Read};
-use std::net::TcpStream;
+use std::io::BufRead;
 
 /// A request.
 #[derive(Debug, Default)]
@@ -21,7 +20,7 @@ impl Request {
 }
 
 /// The next request of a connection; `None` at its end.
-pub(super) fn read(reader: &mut BufReader<TcpStream>) -> Option<Request> {
+pub(super) fn read(reader: &mut impl BufRead) -> Option<Request> {
     let mut line = String::new();
     if reader.read_line(&mut line).ok()? == 0 {
         return None;

@@ -8,8 +8,13 @@
 pub mod check;
 mod http;
 mod operations;
+mod rooms;
+pub mod scene;
 mod server;
 mod shape;
+pub mod storm;
+mod tls;
+pub mod verdict;
 
 pub use server::serve;
 pub use shape::Shape;
@@ -19,6 +24,7 @@ use serde_json::{Value, json};
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::SystemTime;
 
 /// What befalls requests; shares are of a thousand.
 #[derive(Clone, Debug)]
@@ -31,12 +37,22 @@ pub struct Behaviour {
     pub lost_submits: u64,
     /// Polls that are not answered.
     pub lost_polls: u64,
-    /// Requests other than submissions that are answered by status 500.
+    /// Polls that are answered by status 500.
     pub errors: u64,
     /// Requests that are refused by status 429 with a hint.
     pub refusals: u64,
     /// Polls that are answered by a page of HTML.
     pub pages: u64,
+    /// Answers to polls and files that pause in the middle for up to 320 ms.
+    pub slow: u64,
+    /// Polls that are answered twice.
+    pub twice: u64,
+    /// Downloads whose link has expired.
+    pub expired: u64,
+    /// Downloads that break off.
+    pub broken_files: u64,
+    /// It speaks TLS, as nobody that anybody trusts: see [`Simulator::certificate`].
+    pub tls: bool,
     /// Seed of all chance.
     pub seed: u64,
 }
@@ -51,6 +67,11 @@ impl Default for Behaviour {
             errors: 0,
             refusals: 0,
             pages: 0,
+            slow: 0,
+            twice: 0,
+            expired: 0,
+            broken_files: 0,
+            tls: false,
             seed: 1,
         }
     }
@@ -61,7 +82,9 @@ impl Behaviour {
         json!({
             "polls": self.polls, "latency_ms": self.latency_ms, "lost_submits": self.lost_submits,
             "lost_polls": self.lost_polls, "errors": self.errors, "refusals": self.refusals,
-            "pages": self.pages, "seed": self.seed,
+            "pages": self.pages, "slow": self.slow, "twice": self.twice,
+            "expired": self.expired, "broken_files": self.broken_files, "tls": self.tls,
+            "seed": self.seed,
         })
     }
 
@@ -76,6 +99,11 @@ impl Behaviour {
             errors: number("errors", 0),
             refusals: number("refusals", 0),
             pages: number("pages", 0),
+            slow: number("slow", 0),
+            twice: number("twice", 0),
+            expired: number("expired", 0),
+            broken_files: number("broken_files", 0),
+            tls: value["tls"] == true,
             seed: number("seed", 1),
         }
     }
@@ -88,6 +116,8 @@ pub struct Simulator {
     shape: Shape,
     /// Where it listens, on loopback.
     pub port: u16,
+    tls: bool,
+    began: SystemTime,
     journal: PathBuf,
 }
 
@@ -111,10 +141,11 @@ impl Simulator {
         let mut line = String::new();
         BufReader::new(output).read_line(&mut line).expect("it says where it listens");
         let port = line.trim().parse().expect("a port");
-        Self { child, shape, port, journal }
+        Self { child, shape, port, tls: behaviour.tls, began: SystemTime::now(), journal }
     }
 
-    /// The shipped description of its shape, at its address; `change` may change the text.
+    /// The shipped description of its shape, at its address, with its certificate where it speaks
+    /// TLS; `change` may change the text.
     ///
     /// # Panics
     /// When `folder`, that of a configuration, cannot be written.
@@ -122,9 +153,13 @@ impl Simulator {
         let name = self.shape.name();
         let shipped = shiftboss_provider::shipped::ALL.iter().find(|(known, _)| *known == name);
         let (_, text) = shipped.expect("it is shipped");
-        let here = format!("http://127.0.0.1:{}", self.port);
+        let scheme = if self.tls { "https" } else { "http" };
+        let here = format!("{scheme}://127.0.0.1:{}", self.port);
         let base = text.lines().find(|line| line.starts_with("base = ")).expect("it has a base");
-        let new = format!("base = {here:?}\nprivate = [\"127.0.0.1:{}\"]", self.port);
+        let mut new = format!("base = {here:?}\nprivate = [\"127.0.0.1:{}\"]", self.port);
+        if self.tls {
+            new = format!("{new}\nca_file = {:?}", self.certificate());
+        }
         let text = change(&text.replacen(base, &new, 1));
         let providers = folder.join("providers");
         std::fs::create_dir_all(&providers).expect("the folder is ours");
@@ -139,6 +174,12 @@ impl Simulator {
         format!("env = {{ {} }}", secrets.join(", "))
     }
 
+    /// Where its certificate is, which nobody but itself vouches for.
+    #[must_use]
+    pub fn certificate(&self) -> PathBuf {
+        self.journal.with_extension("pem")
+    }
+
     /// What it has been asked so far.
     ///
     /// # Panics
@@ -146,6 +187,12 @@ impl Simulator {
     #[must_use]
     pub fn journal(&self) -> Vec<check::Line> {
         check::read(&self.journal)
+    }
+
+    /// When the clock of its journal was 0, and up to a moment later.
+    #[must_use]
+    pub fn began(&self) -> SystemTime {
+        self.began
     }
 
     /// How long its journal is: cheaper than to read it.
@@ -156,6 +203,15 @@ impl Simulator {
     pub fn journal_bytes(&self) -> u64 {
         std::fs::metadata(&self.journal).expect("the simulator writes it").len()
     }
+}
+
+/// A description that polls as fast as a test wants.
+#[must_use]
+pub fn quick(text: &str) -> String {
+    let keeps = |line: &&str| !line.starts_with("first =") && !line.starts_with("every =");
+    let text: Vec<_> = text.lines().filter(keeps).collect();
+    let pace = "[poll]\nfirst = \"20ms\"\nevery = { min = \"20ms\", max = \"200ms\" }";
+    text.join("\n").replacen("[poll]", pace, 1)
 }
 
 impl Drop for Simulator {

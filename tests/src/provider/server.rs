@@ -2,45 +2,37 @@
 
 use super::Behaviour;
 use super::http::{self, Request, answer};
-use super::operations::Operations;
-use super::shape::{Route, Shape, State};
+use super::rooms::Rooms;
+use super::shape::{Route, Shape};
+use super::tls::{self, Identity};
+use rustls::ServerConfig;
 use serde_json::{Value, json};
-use std::fs::File;
 use std::io::{BufReader, Write};
-use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// The start of an MP4, so that a file is taken for a film; the rest counts up.
-const FILM: &[u8] = b"\0\0\0\x18ftypisom\0\0\x02\0isomiso2";
-
-/// The start of a PNG.
-const PICTURE: &[u8] = b"\x89PNG\r\n\x1a\n";
-
-/// Bytes of a file.
-const FILE_BYTES: usize = 100_000;
-
-struct House {
-    shape: Shape,
-    behaviour: Behaviour,
-    base: String,
+pub(super) struct House {
+    pub(super) shape: Shape,
+    pub(super) behaviour: Behaviour,
+    pub(super) base: String,
+    /// How TLS is spoken; `None`: it is not.
+    tls: Option<Arc<ServerConfig>>,
     started: Instant,
     /// Connections that are open.
     open: AtomicUsize,
+    /// Connections so far.
+    connections: AtomicU64,
     rooms: Mutex<Rooms>,
 }
 
-struct Rooms {
-    journal: File,
-    operations: Operations,
-    chance: u64,
-}
-
 /// What happens to a connection after a request.
-enum After {
+pub(super) enum After {
     GoesOn(Vec<u8>),
+    /// The first half, a pause, and the rest.
+    Slowly(Vec<u8>, Duration),
     /// These bytes, and then its end.
     Ends(Vec<u8>),
     /// These bytes, and then more of the second for ever.
@@ -55,18 +47,21 @@ pub fn serve(shape: Shape, journal: &Path, behaviour: &Value) -> std::io::Result
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     let port = listener.local_addr()?.port();
     let behaviour = Behaviour::of_json(behaviour);
-    let rooms = Rooms {
-        journal: File::create(journal)?,
-        operations: Operations::default(),
-        chance: behaviour.seed,
-    };
+    let tls = behaviour.tls.then(|| {
+        let identity = Identity::new();
+        std::fs::write(journal.with_extension("pem"), identity.pem())?;
+        Ok::<_, std::io::Error>(identity.server())
+    });
+    let scheme = if behaviour.tls { "https" } else { "http" };
     let house = Arc::new(House {
         shape,
-        behaviour,
-        base: format!("http://127.0.0.1:{port}"),
+        base: format!("{scheme}://127.0.0.1:{port}"),
+        tls: tls.transpose()?,
         started: Instant::now(),
         open: AtomicUsize::new(0),
-        rooms: Mutex::new(rooms),
+        connections: AtomicU64::new(0),
+        rooms: Mutex::new(Rooms::new(journal, behaviour.seed)?),
+        behaviour,
     });
     std::thread::spawn(move || {
         for stream in listener.incoming().flatten() {
@@ -91,10 +86,12 @@ impl House {
 
     fn speak(&self, stream: TcpStream) {
         let _ = stream.set_nodelay(true);
-        let Ok(mut writer) = stream.try_clone() else { return };
-        let mut reader = BufReader::new(stream);
-        while let Some(request) = http::read(&mut reader) {
-            let after = self.hear(&request);
+        let number = self.connections.fetch_add(1, Ordering::Relaxed);
+        let Ok(talk) = tls::talk(stream, self.tls.as_ref()) else { return };
+        let mut both = BufReader::new(talk);
+        while let Some(request) = http::read(&mut both) {
+            let after = self.hear(&request, number);
+            let writer = both.get_mut();
             if self.behaviour.latency_ms > 0 {
                 std::thread::sleep(Duration::from_millis(self.behaviour.latency_ms));
             }
@@ -104,9 +101,18 @@ impl House {
                         return;
                     }
                 }
+                After::Slowly(bytes, pause) => {
+                    let (first, rest) = bytes.split_at(bytes.len() / 2);
+                    let mut open = writer.write_all(first).is_ok();
+                    std::thread::sleep(pause);
+                    open = open && writer.write_all(rest).is_ok();
+                    if !open {
+                        return;
+                    }
+                }
                 After::Ends(bytes) => {
                     let _ = writer.write_all(&bytes);
-                    let _ = writer.shutdown(Shutdown::Both);
+                    writer.cut();
                     return;
                 }
                 After::Endless(bytes, more) => {
@@ -121,15 +127,18 @@ impl House {
         }
     }
 
-    fn hear(&self, request: &Request) -> After {
+    fn hear(&self, request: &Request, connection: u64) -> After {
         let at_us = u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX);
         let route = self.shape.route(&request.method, &request.path);
         let mut rooms = self.lock();
         let open = self.open.load(Ordering::Relaxed);
-        let mut line = json!({ "at_us": at_us, "path": request.path, "open": open });
+        let mut line = json!({
+            "at_us": at_us, "path": request.path, "open": open, "connection": connection,
+            "class": route.class(),
+        });
         let proved = self.shape.is_proved(|name| request.header(name));
         let after = match route {
-            Route::File(name) => rooms.file(self.shape, &name, request, &mut line),
+            Route::File(name) => rooms.file(self, &name, request, &mut line),
             _ if !proved => {
                 line["kind"] = json!("unproved");
                 let body = json!({ "error": { "message": "bad key sk-simulated" } }).to_string();
@@ -146,25 +155,23 @@ impl House {
             Route::Cancel(id) => {
                 line["kind"] = json!("cancel");
                 line["op"] = json!(id);
-                rooms.operations.cancel(&id);
-                After::GoesOn(answer(200, &[], b"{}"))
+                rooms.cancel(&id)
             }
             Route::Lookup => {
                 line["kind"] = json!("lookup");
-                let body = self.shape.list(&rooms.operations.all()).to_string();
-                After::GoesOn(answer(200, &[], body.as_bytes()))
+                rooms.list(self.shape)
             }
             Route::Unknown => {
                 line["kind"] = json!("unknown");
                 After::GoesOn(answer(404, &[], b"{}"))
             }
         };
-        let _ = writeln!(rooms.journal, "{line}");
+        rooms.write(&line);
         after
     }
 
     /// The links of an operation's files.
-    fn links(&self, id: &str, mode: &str) -> Vec<String> {
+    pub(super) fn links(&self, id: &str, mode: &str) -> Vec<String> {
         let port = self.base.rsplit(':').next().unwrap_or_default();
         match mode {
             "empty" => Vec::new(),
@@ -175,147 +182,6 @@ impl House {
             // The same host by a name that is not its address.
             "link-localhost" => vec![format!("http://localhost:{port}/files/{id}")],
             _ => vec![format!("{}/files/{id}", self.base)],
-        }
-    }
-}
-
-impl Rooms {
-    /// True for `share` of a thousand.
-    fn draws(&mut self, share: u64) -> bool {
-        // An xorshift: the same seed gives the same faults for the same requests.
-        self.chance ^= self.chance << 13;
-        self.chance ^= self.chance >> 7;
-        self.chance ^= self.chance << 17;
-        self.chance % 1_000 < share
-    }
-
-    fn refusal(&mut self, behaviour: &Behaviour, line: &mut Value) -> Option<After> {
-        if !self.draws(behaviour.refusals) {
-            return None;
-        }
-        line["kind"] = json!("refused");
-        let hints = [
-            ("retry-after", "0.05"),
-            ("retry-after-ms", "40"),
-            ("retry-after", "0"),
-            ("x-ratelimit-reset-requests", "30ms"),
-        ];
-        let (name, value) = hints[usize::try_from(self.chance >> 20).unwrap_or(0) % hints.len()];
-        Some(After::GoesOn(answer(429, &[(name, value.to_owned())], b"{\"error\": \"slow down\"}")))
-    }
-
-    fn submit(&mut self, house: &House, request: &Request, line: &mut Value) -> After {
-        if let Some(refused) = self.refusal(&house.behaviour, line) {
-            return refused;
-        }
-        let asked = house.shape.read(&request.body, request.header("idempotency-key"));
-        let (tag, mode) = (asked.tag, asked.mode);
-        let (id, is_new) = self.operations.accept(&asked.key, &tag, &mode);
-        line["kind"] = json!(if is_new { "submit" } else { "again" });
-        (line["op"], line["tag"]) = (json!(id), json!(tag));
-        let lost = mode == "lose-submit" && is_new;
-        if lost || self.draws(house.behaviour.lost_submits) {
-            line["lost"] = json!(true);
-            return After::Ends(Vec::new());
-        }
-        let (status, body) = house.shape.accepted(&house.base, &id);
-        After::GoesOn(answer(status, &[], body.to_string().as_bytes()))
-    }
-
-    fn poll(&mut self, house: &House, id: &str, line: &mut Value) -> After {
-        let behaviour = &house.behaviour;
-        if let Some(refused) = self.refusal(behaviour, line) {
-            line["poll"] = json!(true);
-            return refused;
-        }
-        line["kind"] = json!("poll");
-        line["op"] = json!(id);
-        let Some(operation) = self.operations.get(id) else {
-            return After::GoesOn(answer(404, &[], b"{}"));
-        };
-        line["tag"] = json!(operation.tag);
-        let (mode, polls) = (operation.mode.clone(), operation.polls);
-        let head = b"HTTP/1.1 200 X\r\ncontent-type: application/json\r\n";
-        if polls == 0 {
-            operation.polls += 1;
-            let chunked = [&head[..], b"transfer-encoding: chunked\r\n\r\n"].concat();
-            match mode.as_str() {
-                "huge" => {
-                    let bytes =
-                        [&head[..], b"content-length: 1073741824\r\n\r\n{\"a\": \""].concat();
-                    return After::Endless(bytes, b"xxxxxxxx");
-                }
-                "endless" => return After::Endless(chunked, b"4\r\nxxxx\r\n"),
-                "retry-year" => {
-                    let year = [("retry-after", "31536000".to_owned())];
-                    return After::GoesOn(answer(503, &year, b"{}"));
-                }
-                "retry-past" => {
-                    let past = [("retry-after", "Fri, 01 Jan 1999 00:00:00 GMT".to_owned())];
-                    return After::GoesOn(answer(503, &past, b"{}"));
-                }
-                "page" => return After::GoesOn(answer(200, &[], b"<html>come back later</html>")),
-                "half" => {
-                    return After::Ends([&head[..], b"content-length: 99\r\n\r\n{\"st"].concat());
-                }
-                "redirect-loopback" => {
-                    let to = [("location", "http://127.0.0.1:1/".to_owned())];
-                    return After::GoesOn(answer(302, &to, b""));
-                }
-                _ => operation.polls -= 1,
-            }
-        }
-        if self.draws(behaviour.lost_polls) {
-            return After::Ends(Vec::new());
-        }
-        if self.draws(behaviour.errors) {
-            return After::GoesOn(answer(500, &[], b"{\"error\": \"hiccup\"}"));
-        }
-        if self.draws(behaviour.pages) {
-            return After::GoesOn(answer(200, &[], b"<html>maintenance</html>"));
-        }
-        let state = self.operations.poll(id, behaviour).unwrap_or(State::Failed);
-        line["ended"] = json!(matches!(state, State::Done | State::Failed | State::Cancelled));
-        let links = if state == State::Done { house.links(id, &mode) } else { Vec::new() };
-        let body = house.shape.state(id, state, &links).to_string();
-        After::GoesOn(answer(200, &[], body.as_bytes()))
-    }
-
-    fn file(&mut self, shape: Shape, id: &str, request: &Request, line: &mut Value) -> After {
-        line["kind"] = json!("download");
-        line["op"] = json!(id);
-        line["range"] = json!(request.header("range"));
-        line["authorization"] = json!(request.header("authorization"));
-        let Some(operation) = self.operations.get(id) else {
-            return After::GoesOn(answer(404, &[], b"no"));
-        };
-        line["tag"] = json!(operation.tag);
-        operation.downloads += 1;
-        let start = if shape == Shape::Bria { PICTURE } else { FILM };
-        let mut bytes = start.to_vec();
-        bytes.extend((0..FILE_BYTES - start.len()).map(|at| (at % 251) as u8));
-        let etag = ("etag", "\"v1\"".to_owned());
-        match (operation.mode.as_str(), operation.downloads) {
-            ("expired", 1) => After::GoesOn(answer(403, &[], b"expired")),
-            ("not-a-film", _) => After::GoesOn(answer(200, &[], b"<html>no film</html>")),
-            ("half-file", 1) => {
-                let mut half = answer(200, &[etag], &bytes);
-                half.truncate(half.len() - FILE_BYTES / 2);
-                After::Ends(half)
-            }
-            _ => match request
-                .header("range")
-                .strip_prefix("bytes=")
-                .map(|text| text.trim_end_matches('-'))
-            {
-                Some(start) => {
-                    let start: usize = start.parse().unwrap_or(0);
-                    let range = format!("bytes {start}-{}/{FILE_BYTES}", FILE_BYTES - 1);
-                    let headers = [etag, ("content-range", range)];
-                    After::GoesOn(answer(206, &headers, &bytes[start.min(FILE_BYTES)..]))
-                }
-                None => After::GoesOn(answer(200, &[etag], &bytes)),
-            },
         }
     }
 }

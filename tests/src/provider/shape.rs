@@ -32,6 +32,19 @@ pub(super) enum Route {
     Unknown,
 }
 
+impl Route {
+    /// Whose limit a request of it is under.
+    pub(super) const fn class(&self) -> &'static str {
+        match self {
+            Self::Submit => "submit",
+            Self::Lookup | Self::Poll(_) | Self::Result(_) => "poll",
+            Self::Cancel(_) => "cancel",
+            Self::File(_) => "download",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
 /// How an operation stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum State {

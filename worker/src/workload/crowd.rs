@@ -6,9 +6,11 @@
 //! ends, checkpoints are told when they are durable, and a crowd that panics ends the worker.
 
 use crate::attempt::{AttemptContext, Job, Key};
+use crate::connection::Outbox;
 use crate::held::{Held, Returned, Task};
 use serde_json::Value;
 use shiftboss_protocol::job::{Cause, Failure};
+use shiftboss_protocol::message::{Gauge, WorkerMessage};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -42,6 +44,8 @@ pub enum Arrival {
 #[derive(Clone, Debug, Default)]
 pub struct Arrivals {
     desk: Arc<Desk>,
+    /// Whom gauges are told; nobody in tests.
+    outbox: Option<Arc<Outbox>>,
 }
 
 /// Where arrivals wait. Those who bring them never wait.
@@ -80,6 +84,19 @@ impl Desk {
 }
 
 impl Arrivals {
+    pub(crate) fn telling(outbox: Arc<Outbox>) -> Self {
+        Self { desk: Arc::default(), outbox: Some(outbox) }
+    }
+
+    /// Tells people how the worker is doing, such as `("poll_lag_ms", 12.0)`: `shiftboss workers
+    /// --json` shows the latest. May be lost, never blocks; once a second is often enough.
+    pub fn tell_gauges(&self, gauges: &[(&str, f64)]) {
+        let Some(outbox) = &self.outbox else { return };
+        let gauges =
+            gauges.iter().map(|(name, value)| Gauge { name: (*name).to_owned(), value: *value });
+        outbox.send_unless_full(&WorkerMessage::Gauges(gauges.collect()));
+    }
+
     /// Has `wake` called after each arrival, by whoever brings it, under a lock: it must return
     /// at once.
     pub fn on_arrival(&self, wake: impl Fn() + Send + Sync + 'static) {

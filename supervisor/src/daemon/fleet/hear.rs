@@ -13,7 +13,8 @@ use shiftboss_protocol::PROTOCOL_VERSION;
 use shiftboss_protocol::confine::{InForce, Wall};
 use shiftboss_protocol::job::{Attempt, JobId};
 use shiftboss_protocol::message::{
-    Hello, LogLevel, Receipt, ReceiptOf, Settings, SupervisorMessage, Welcome, WorkerMessage,
+    GAUGE_NAME_BYTES_MAX, GAUGES_MAX, Gauge, Hello, LogLevel, Receipt, ReceiptOf, Settings,
+    SupervisorMessage, Welcome, WorkerMessage,
 };
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -242,6 +243,7 @@ impl Daemon {
                     self.store.send(Op::Confined { job, attempt, confinement });
                 }
             }
+            WorkerMessage::Gauges(gauges) => self.on_gauges(worker, gauges),
             WorkerMessage::Log { level, job, text } => {
                 let job = job.map(|job| job.0);
                 match level {
@@ -250,6 +252,12 @@ impl Daemon {
                     LogLevel::Warn => tracing::warn!(worker = worker.0, job, "{text}"),
                 }
             }
+        }
+    }
+
+    fn on_gauges(&mut self, worker: WorkerId, gauges: Vec<Gauge>) {
+        if let Some(one) = self.fleet.processes.get_mut(&worker) {
+            one.gauges = gauges.into_iter().filter_map(kept).take(GAUGES_MAX).collect();
         }
     }
 
@@ -309,6 +317,14 @@ impl Daemon {
     }
 }
 
+/// A gauge that is shown as it is: a worker may say anything.
+fn kept(gauge: Gauge) -> Option<(String, f64)> {
+    let is_plain = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'_';
+    let Gauge { name, value } = gauge;
+    let is_name = (1..=GAUGE_NAME_BYTES_MAX).contains(&name.len()) && name.bytes().all(is_plain);
+    (is_name && value.is_finite()).then_some((name, value))
+}
+
 fn cut(output: &File) {
     if output.metadata().is_ok_and(|facts| facts.len() > OUTPUT_BYTES_MAX) {
         // Opened for appending, so the worker's next line goes to the new end.
@@ -326,6 +342,22 @@ fn is_confined(said: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_gauge_is_kept_when_it_can_be_shown_as_it_is() {
+        let kept = |name: &str, value| kept(Gauge { name: name.to_owned(), value });
+        assert_eq!(kept("poll_lag_ms", 1.5), Some(("poll_lag_ms".to_owned(), 1.5)));
+        for (name, value) in [
+            ("", 1.0),
+            ("Lag", 1.0),
+            ("\u{1b}[2J", 1.0),
+            (&"x".repeat(GAUGE_NAME_BYTES_MAX + 1), 1.0),
+            ("lag", f64::NAN),
+            ("lag", f64::INFINITY),
+        ] {
+            assert_eq!(kept(name, value), None, "{name} {value}");
+        }
+    }
 
     #[test]
     fn a_worker_is_confined_when_nothing_is_missing_of_what_all_put_on() {

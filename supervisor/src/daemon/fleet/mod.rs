@@ -90,6 +90,8 @@ struct WorkerProcess {
     lock: PathBuf,
     record: PathBuf,
     bounds: Bounds,
+    /// What it last said of itself.
+    gauges: BTreeMap<String, f64>,
 }
 
 /// What is stored of a token: a hash says nothing to whoever reads it.
@@ -98,6 +100,11 @@ fn hash_of(token: &[u8; TOKEN_BYTES]) -> [u8; 32] {
 }
 
 impl Fleet {
+    /// What a worker last said of itself.
+    pub(super) fn gauges(&self, worker: WorkerId) -> Option<&BTreeMap<String, f64>> {
+        self.processes.get(&worker).map(|one| &one.gauges)
+    }
+
     /// A fleet without workers, of the instance with this id.
     pub(super) fn new(config: &Config, instance: &str, groups: Groups) -> Self {
         Self {
@@ -231,7 +238,6 @@ impl Daemon {
         let lock = super::start::lock_dir(&self.config).join(format!("{name}.lock"));
         let held = self.worker_lock(worker, &lock)?;
         let token: [u8; TOKEN_BYTES] = random_bytes();
-        let args = self.arguments(job_type);
         let mut env = vec![
             format!("PATH={PROGRAM_PATH}"),
             "LANG=C.UTF-8".to_owned(),
@@ -251,7 +257,7 @@ impl Daemon {
         let cradle = bounds.slot.as_ref().and_then(|slot| slot.cradle().ok());
         let started = spawn::spawn(&spawn::Command {
             program: &program,
-            args: &args,
+            args: &self.arguments(job_type),
             env: &env,
             token: &token,
             lock: held.file().as_fd(),
@@ -287,6 +293,7 @@ impl Daemon {
             lock,
             record,
             bounds,
+            gauges: BTreeMap::new(),
         })
     }
 

@@ -72,6 +72,7 @@ impl Daemon {
             lock: record.lock,
             record: record_path,
             bounds: Bounds::found(slot, &limits),
+            gauges: BTreeMap::new(),
         };
         self.fleet.by_pid.insert(pid, worker);
         self.announce_end(worker, &found.process);

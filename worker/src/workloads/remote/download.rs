@@ -1,7 +1,11 @@
 //! Files: fetched into a part beside their place, gone on with where a connection broke, checked,
 //! synced, renamed.
 
-use super::magic;
+mod magic;
+mod throttle;
+
+pub(super) use throttle::Throttle;
+
 use super::payload::Target;
 use super::send::{Lane, chain};
 use base64::Engine as _;
@@ -16,7 +20,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// Bytes that stay free on the disk.
 const FREE_BYTES_MIN: u64 = 64 << 20;
@@ -142,7 +146,7 @@ impl Errand {
         had: u64,
     ) -> Result<u64, FileError> {
         let limits = self.limits();
-        let (mut bytes, began) = (had, Instant::now());
+        let mut bytes = had;
         loop {
             let chunk = tokio::time::timeout(limits.stall.0, response.chunk()).await;
             let chunk = chunk.map_err(|_| {
@@ -159,8 +163,8 @@ impl Errand {
                 return Err(FileError::Final(text));
             }
             file.write_all(&chunk).map_err(|error| self.disk(&error))?;
-            if let Some(wait) = ahead(limits.rate.0, bytes - had, began.elapsed()) {
-                tokio::time::sleep(wait).await;
+            if let Some(free_at) = self.lane.throttle.take(chunk.len() as u64, Instant::now()) {
+                tokio::time::sleep_until(free_at.into()).await;
             }
         }
     }
@@ -230,10 +234,4 @@ fn judge(response: &Response, had: u64) -> Result<bool, FileError> {
         408 | 416 | 425 | 429 | 500..=599 => Err(FileError::Trouble(format!("status {status}"))),
         _ => Err(FileError::Final(format!("a link is answered with status {status}"))),
     }
-}
-
-/// How long to wait so that no more than `rate` bytes a second come; 0 is no limit.
-fn ahead(rate: u64, bytes: u64, elapsed: Duration) -> Option<Duration> {
-    let milliseconds = bytes.saturating_mul(1_000).checked_div(rate)?;
-    Duration::from_millis(milliseconds).checked_sub(elapsed)
 }

@@ -4,7 +4,9 @@
 use super::credential::Credentials;
 use super::download::{Errand, Fetched};
 use super::entry::{Entry, Start};
+use super::lag::Lag;
 use super::providers::Providers;
+use super::rates::Rates;
 use super::send::{Bounds, Lane};
 use crate::workload::crowd::{Arrival, Arrivals, Ended, Guest};
 use shiftboss_protocol::job::{Attempt, Cause, Failure, JobId};
@@ -54,6 +56,8 @@ struct Engine {
     credentials: Arc<Credentials>,
     started: Instant,
     queue: Queue,
+    rates: Rates,
+    lag: Lag,
     lanes: HashMap<String, (Line, Lane)>,
     entries: HashMap<u64, Entry>,
     numbers: HashMap<(JobId, Attempt), u64>,
@@ -77,8 +81,11 @@ enum Brought {
 
 impl Engine {
     fn new(providers: Arc<Providers>) -> Self {
+        let rates = Rates::new(providers.rates_dir.clone(), providers.boot, EPOCH);
         Self {
             providers,
+            rates,
+            lag: Lag::default(),
             credentials: Arc::default(),
             started: Instant::now(),
             queue: Queue::new(IN_FLIGHT_MAX),
@@ -109,9 +116,11 @@ impl Engine {
             }
             let mut now = self.now();
             while let Some(turn) = self.queue.pop(now.at) {
+                self.lag.note(&turn);
                 self.on_turn(turn);
                 now = self.now();
             }
+            let told_again = self.lag.tell(now.at, &mut self.queue, arrivals);
             let next = self
                 .queue
                 .next(now.at)
@@ -121,7 +130,7 @@ impl Engine {
                 Some(done) = self.tasks.join_next() => {
                     self.on_done(done.expect("a request that panics ends the worker"));
                 }
-                () = tokio::time::sleep(next) => {}
+                () = tokio::time::sleep(next.min(told_again)) => {}
             }
         }
     }
@@ -183,9 +192,10 @@ impl Engine {
         if let Some(why) = self.providers.secrets.lack(&provider.secrets()) {
             return Err(unusable(why));
         }
-        let lane = Lane::new(&provider, &self.providers, &self.credentials, &self.providers.tls);
-        let lane = lane.map_err(unusable)?;
+        let lane = Lane::new(&provider, &self.providers, &self.credentials).map_err(unusable)?;
         let line = self.queue.add(&provider.limits);
+        let now = self.now().at;
+        self.rates.resume(name, (&mut self.queue, line), now).map_err(unusable)?;
         self.lanes.insert(name.to_owned(), (line, lane.clone()));
         Ok((line, lane))
     }
@@ -253,6 +263,7 @@ impl Engine {
         let Some((_, lane)) = self.lanes.get(&entry.operation.provider().name) else { return };
         let (lane, of) = (lane.clone(), entry.operation.turn());
         self.queue.sent(&turn, at);
+        self.rates.note(&turn, self.queue.place(&turn));
         let request = entry.request(call, &|name| self.providers.secrets.get(name));
         let request = match request {
             Ok(request) => request,
@@ -288,6 +299,7 @@ impl Engine {
         let now = self.now();
         let (arrived, verdict) = judge(&brought);
         self.queue.ended(&turn, now.at, arrived, verdict);
+        self.rates.note(&turn, self.queue.place(&turn));
         let Some(entry) = self.entries.get_mut(&number) else { return };
         let event = match brought {
             Brought::Answer(Ok(answer)) => {

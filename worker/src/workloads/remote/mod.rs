@@ -2,17 +2,18 @@
 //!
 //! What an operation does next is decided in `shiftboss_provider`, which is pure; here are its
 //! effects: `engine.rs` is the one loop, `send.rs` speaks HTTP, `guard.rs` says which addresses
-//! may be reached, `download.rs` writes files, `providers.rs` and `secrets.rs` are read at set-up,
-//! before the seal.
+//! may be reached, `download.rs` writes files, `rates.rs` remembers what was sent for the next
+//! process, `providers.rs` and `secrets.rs` are read at set-up, before the seal.
 
 mod credential;
 mod download;
 mod engine;
 mod entry;
 mod guard;
-mod magic;
+mod lag;
 mod payload;
 mod providers;
+mod rates;
 mod secrets;
 mod send;
 
@@ -38,7 +39,10 @@ impl Workload for Remote {
 
     fn set_up(&self, settings: &Settings) -> Result<Vec<String>, String> {
         let folder = Some(&settings.providers_dir).filter(|folder| !folder.is_empty());
-        let providers = Providers::read(folder.map(Path::new), &|name| std::env::var(name).ok())?;
+        let mut providers =
+            Providers::read(folder.map(Path::new), &|name| std::env::var(name).ok())?;
+        let scratch = Some(&settings.scratch_dir).filter(|folder| !folder.is_empty());
+        providers.rates_dir = scratch.map(|folder| Path::new(folder).join("rates"));
         let abilities = providers.told();
         let _ = self.providers.set(Arc::new(providers));
         Ok(abilities)

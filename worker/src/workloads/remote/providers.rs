@@ -1,22 +1,28 @@
 //! The descriptions that this worker knows: the shipped ones, and those of the configuration's
 //! folder, which take the place of shipped ones of the same name.
 
+pub(super) mod tls;
+
 use super::secrets::Secrets;
-use rustls::ClientConfig;
 use shiftboss_provider::description::Provider;
 use shiftboss_provider::load::{BYTES_MAX, load};
 use shiftboss_provider::shipped;
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use tls::Tls;
 
 /// All descriptions, also those that cannot be used.
 #[derive(Debug)]
 pub(super) struct Providers {
     known: BTreeMap<String, Result<Arc<Provider>, String>>,
     pub(super) secrets: Secrets,
-    /// How TLS is spoken, with the roots of this host.
-    pub(super) tls: ClientConfig,
+    /// Who is believed to be a provider.
+    pub(super) tls: Tls,
+    /// Where it is remembered what was sent; `None`: nowhere.
+    pub(super) rates_dir: Option<PathBuf>,
+    /// This boot, see [`super::rates`].
+    pub(super) boot: [u8; 64],
 }
 
 impl Providers {
@@ -38,6 +44,7 @@ impl Providers {
         }
         let mut known = BTreeMap::new();
         let mut names = Vec::new();
+        let mut tls = Tls::of_host();
         for (name, (file, text)) in texts {
             let provider = text.and_then(|text| {
                 load(&file, &name, &text).map_err(|problems| {
@@ -45,6 +52,7 @@ impl Providers {
                     problems.join("; ")
                 })
             });
+            let provider = provider.and_then(|one| tls.read(&one).map(|()| one));
             if let Ok(provider) = &provider {
                 names.extend(provider.secrets());
             }
@@ -52,7 +60,13 @@ impl Providers {
         }
         names.sort();
         names.dedup();
-        Ok(Self { known, secrets: Secrets::read(&names, variable), tls: super::send::tls()? })
+        Ok(Self {
+            known,
+            secrets: Secrets::read(&names, variable),
+            tls,
+            rates_dir: None,
+            boot: super::rates::boot_id(),
+        })
     }
 
     /// The provider of this name, whether its secrets are there or not.

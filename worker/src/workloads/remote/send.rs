@@ -2,11 +2,11 @@
 //! time, every address checked, every redirection followed by hand.
 
 use super::credential::Credentials;
+use super::download::Throttle;
 use super::guard::Guard;
-use super::providers::Providers;
+use super::providers::{Providers, tls};
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue, LOCATION};
 use reqwest::{Client, Response};
-use rustls::{ClientConfig, RootCertStore};
 use shiftboss_provider::description::{Method, Provider};
 use shiftboss_provider::hint;
 use shiftboss_provider::operation::{Answer, Loss};
@@ -36,6 +36,8 @@ pub(super) struct Lane {
     credentials: Arc<Credentials>,
     client: Client,
     guard: Guard,
+    /// For the downloads of all operations.
+    pub(super) throttle: Arc<Throttle>,
 }
 
 /// Bounds of one answer.
@@ -45,29 +47,17 @@ pub(super) struct Bounds {
     pub(super) time_max: Duration,
 }
 
-/// The roots that this host trusts; read before the seal.
-pub(super) fn tls() -> Result<ClientConfig, String> {
-    let mut roots = RootCertStore::empty();
-    // Those that cannot be read vouch for nobody; the others still do.
-    let found = rustls_native_certs::load_native_certs();
-    roots.add_parsable_certificates(found.certs);
-    let ring = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ClientConfig::builder_with_provider(ring)
-        .with_safe_default_protocol_versions()
-        .map_err(|error| format!("cannot set up TLS: {error}"))?;
-    Ok(config.with_root_certificates(roots).with_no_client_auth())
-}
-
 impl Lane {
     pub(super) fn new(
         provider: &Arc<Provider>,
         providers: &Arc<Providers>,
         credentials: &Arc<Credentials>,
-        tls: &ClientConfig,
     ) -> Result<Self, String> {
+        let tls = providers.tls.of(provider)?;
         let guard = Guard::of(provider);
+        let rate = provider.download.as_ref().map_or(0, |download| download.rate.0);
         let client = Client::builder()
-            .tls_backend_preconfigured(tls.clone())
+            .tls_backend_preconfigured(tls)
             .dns_resolver(Arc::new(guard.clone()))
             .redirect(reqwest::redirect::Policy::none())
             .no_proxy()
@@ -83,6 +73,7 @@ impl Lane {
             credentials: Arc::clone(credentials),
             client,
             guard,
+            throttle: Arc::new(Throttle::new(rate)),
         })
     }
 
@@ -211,7 +202,10 @@ pub(super) fn chain(error: &reqwest::Error) -> String {
         text = format!("{text}: {cause}");
         source = cause.source();
     }
-    text
+    match tls::advice(error) {
+        Some(advice) => format!("{text}; {advice}"),
+        None => text,
+    }
 }
 
 fn put(map: &mut HeaderMap, name: &str, value: &str) -> Result<(), String> {
