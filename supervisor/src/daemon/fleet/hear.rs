@@ -244,14 +244,7 @@ impl Daemon {
                 }
             }
             WorkerMessage::Gauges(gauges) => self.on_gauges(worker, gauges),
-            WorkerMessage::Log { level, job, text } => {
-                let job = job.map(|job| job.0);
-                match level {
-                    LogLevel::Debug => tracing::debug!(worker = worker.0, job, "{text}"),
-                    LogLevel::Info => tracing::info!(worker = worker.0, job, "{text}"),
-                    LogLevel::Warn => tracing::warn!(worker = worker.0, job, "{text}"),
-                }
-            }
+            WorkerMessage::Log { level, job, text } => log(worker, level, job, &text),
         }
     }
 
@@ -314,6 +307,15 @@ impl Daemon {
             self.send(worker, &SupervisorMessage::Recorded { receipts: vec![receipt] });
         }
         self.handle(Event::WorkerHeard(worker));
+    }
+}
+
+fn log(worker: WorkerId, level: LogLevel, job: Option<JobId>, text: &str) {
+    let job = job.map(|job| job.0);
+    match level {
+        LogLevel::Debug => tracing::debug!(worker = worker.0, job, "{text}"),
+        LogLevel::Info => tracing::info!(worker = worker.0, job, "{text}"),
+        LogLevel::Warn => tracing::warn!(worker = worker.0, job, "{text}"),
     }
 }
 
