@@ -111,7 +111,11 @@ impl Queue {
             self.buckets.push(Bucket {
                 class,
                 line,
-                window: rate.map(Window::new),
+                window: rate.map(Window::new).map(|window| match class {
+                    Class::Poll => window.spread(),
+                    // Whoever submits a few wants them at once.
+                    Class::Download | Class::Cancel | Class::Submit => window,
+                }),
                 paused_until: Moment::ZERO,
                 heap: BinaryHeap::new(),
                 in_flight: 0,

@@ -16,6 +16,9 @@ pub const TRAVEL_MAX: Duration = Duration::from_millis(250);
 /// Spread of the clocks of two machines over one window, and of wake-ups: added to the window.
 const MARGIN: Duration = Duration::from_millis(2);
 
+/// Shorter gaps between the requests of a spread window are not kept: timers are not finer.
+const GAP_MIN: Duration = Duration::from_millis(5);
+
 /// The right to send one request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Permit(u64);
@@ -31,6 +34,8 @@ pub struct Window {
     /// Slots below `slots` that no permit is in.
     free: Vec<u32>,
     slots: u32,
+    /// Until when the next request is held back so that the window is not used up at once.
+    spread_until: Option<Moment>,
 }
 
 /// What must be remembered of a request for as long as it counts.
@@ -53,7 +58,17 @@ impl Window {
             next: 0,
             free: Vec::new(),
             slots: 0,
+            spread_until: None,
         }
+    }
+
+    /// Spreads the second half of its requests over the time until the first one is free again.
+    /// None is lost by that, and nobody waits for almost a whole window, as after a burst: neither
+    /// the next operation that is due nor a new process after the death of one.
+    #[must_use]
+    pub const fn spread(mut self) -> Self {
+        self.spread_until = Some(Moment::ZERO);
+        self
     }
 
     /// Counts requests of an earlier process, each until its moment; those that count no more are
@@ -90,14 +105,30 @@ impl Window {
             self.free.extend(self.known.remove(&permit).map(|place| place.slot));
         }
         let is_full = self.ends.len() >= self.rate.count as usize;
-        is_full.then(|| self.ends.first().map_or(now, |(end, _)| *end))
+        if is_full {
+            return Some(self.ends.first().map_or(now, |(end, _)| *end));
+        }
+        let is_half = self.ends.len() * 2 >= self.rate.count as usize;
+        self.spread_until.filter(|until| is_half && *until > now)
     }
 
     /// Takes a permit; call it only when [`Self::wait_until`] says `None`.
     pub fn take(&mut self, now: Moment) -> Permit {
         let permit = self.new_permit();
         self.put(permit, self.end(now + TRAVEL_MAX));
+        if self.spread_until.is_some() {
+            self.spread_until = Some(now + self.gap(now));
+        }
         permit
+    }
+
+    /// What keeps the requests that are left apart until one more is free.
+    fn gap(&self, now: Moment) -> Duration {
+        let left = (self.rate.count as usize).saturating_sub(self.ends.len());
+        let next = self.ends.first().map_or(now, |(end, _)| *end);
+        let parts = u32::try_from(left + 1).unwrap_or(u32::MAX);
+        let gap = next.saturating_sub(now) / parts;
+        if gap < GAP_MIN { Duration::ZERO } else { gap }
     }
 
     /// The request of this permit is sent only now.
@@ -195,6 +226,26 @@ mod tests {
         assert_eq!(spoiled.wait_until(ms(50)), Some(ms(50 + 250 + 1_000 + 2)));
     }
 
+    #[test]
+    fn a_spread_window_loses_nothing_and_leaves_no_long_silence() {
+        let mut window = Window::new(Rate { count: 10, window: ms(1_000) }).spread();
+        let (mut now, mut sent) = (Duration::ZERO, Vec::new());
+        while now < Duration::from_secs(100) {
+            match window.wait_until(now) {
+                Some(at) => now = at,
+                None => {
+                    let permit = window.take(now);
+                    sent.push(now);
+                    window.answered(permit, now + ms(2));
+                }
+            }
+        }
+        assert!((990..=1_000).contains(&sent.len()), "{} in 100 s", sent.len());
+        assert_eq!(sent[4], Duration::ZERO, "few are not held back");
+        let settled = sent[50..].windows(2).map(|pair| pair[1] - pair[0]).max();
+        assert!(settled < Some(ms(300)), "silent for {settled:?}");
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(64))]
 
@@ -202,10 +253,12 @@ mod tests {
         fn no_window_holds_more_than_it_may_wherever_the_requests_were_held_up(
             count in 1_u32..12,
             window_ms in 1_u64..2_000,
+            is_spread in any::<bool>(),
             steps in proptest::collection::vec((0_u64..300, 0_u64..250, 0_u64..400), 1..300),
         ) {
             let rate = Rate { count, window: ms(window_ms) };
-            let mut window = Window::new(rate);
+            let new = || if is_spread { Window::new(rate).spread() } else { Window::new(rate) };
+            let mut window = new();
             let mut now = Duration::ZERO;
             let mut arrived = Vec::new();
             // As a file remembers it: by slot, for a process that dies after every seventh.
@@ -231,7 +284,7 @@ mod tests {
                 arrived.push(now + ms(travel));
                 answers.push((now + ms(travel + answer), permit));
                 if arrived.len() % 7 == 0 {
-                    window = Window::new(rate);
+                    window = new();
                     window.resume(&file, now);
                     answers.clear();
                     file = vec![Duration::ZERO; count as usize];

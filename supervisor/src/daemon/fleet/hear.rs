@@ -190,12 +190,7 @@ impl Daemon {
                 self.handle(Event::WorkerBroken { worker, reason });
             }
             WorkerMessage::Ready(ready) if self.is_too_free(worker, &ready.confinement) => {
-                let reason = format!(
-                    "its type requires confinement, and it says that it has {}: `shiftboss doctor` \
-                     tells what a missing wall needs; who names none needs this version's \
-                     library; confine = \"best-effort\" goes without",
-                    ready.confinement
-                );
+                let reason = too_free(&ready.confinement);
                 self.handle(Event::WorkerBroken { worker, reason });
             }
             WorkerMessage::Ready(ready) => {
@@ -332,6 +327,14 @@ fn cut(output: &File) {
         // Opened for appending, so the worker's next line goes to the new end.
         let _ = output.set_len(0);
     }
+}
+
+fn too_free(said: &str) -> String {
+    format!(
+        "its type requires confinement, and it says that it has {said}: `shiftboss doctor` tells \
+         what a missing wall needs; who names none needs this version's library; confine = \
+         \"best-effort\" goes without"
+    )
 }
 
 /// What every worker of the library puts on, whether or not it starts programs.
