@@ -27,6 +27,8 @@ const RECORD_BYTES_MAX: u64 = 64 << 10;
 /// What the names of the two kinds of file end with.
 const WORKER_SUFFIX: &str = ".worker";
 const LAUNCHER_SUFFIX: &str = ".launcher";
+/// One that is being written: it comes last, so that no reader takes it for one of the others.
+const UNFINISHED_SUFFIX: &str = ".new";
 
 /// A worker process.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -182,15 +184,31 @@ fn files(dir: &Path, suffix: &'static str) -> impl Iterator<Item = PathBuf> {
     })
 }
 
+/// Removes what a supervisor was about to write when it died. Call it only for the folder of an
+/// instance whose supervisor this is.
+pub(super) fn remove_unfinished(dir: &Path) {
+    for path in files(dir, UNFINISHED_SUFFIX) {
+        let _ = fs::remove_file(path);
+    }
+}
+
 /// Written beside its place and renamed: a reader finds all of it or nothing. Not synced, since
 /// it means nothing after a power cut.
 fn write(path: &Path, record: &impl Serialize) -> io::Result<()> {
     let text = serde_json::to_vec(record).map_err(io::Error::other)?;
-    let temporary = path.with_extension("new");
-    let mut file =
-        File::options().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
-    io::Write::write_all(&mut file, &text)?;
-    fs::rename(&temporary, path)
+    let mut temporary = path.as_os_str().to_owned();
+    temporary.push(UNFINISHED_SUFFIX);
+    let temporary = PathBuf::from(temporary);
+    let mut options = File::options();
+    options.write(true).create(true).truncate(true).mode(0o600);
+    let written = options
+        .open(&temporary)
+        .and_then(|mut file| io::Write::write_all(&mut file, &text))
+        .and_then(|()| fs::rename(&temporary, path));
+    if written.is_err() {
+        let _ = fs::remove_file(&temporary);
+    }
+    written
 }
 
 /// A record that is cut, somebody else's, or no record at all is removed and told.
@@ -272,6 +290,25 @@ mod tests {
         assert!(path("whole").exists());
         assert!(!path("cut").exists() && !path("garbage").exists());
         assert!(fs::symlink_metadata(path("link")).is_err());
+    }
+
+    #[test]
+    fn what_was_not_written_whole_is_no_record_and_is_removed() {
+        let dir = tempfile::tempdir().expect("a folder can be made");
+        let written = record(dir.path(), std::process::id());
+        written.write(&worker_path(dir.path(), "whole")).expect("written");
+        for name in ["a.1.worker.new", "6-1.launcher.new", "6-1.new"] {
+            fs::write(dir.path().join(name), "").expect("written");
+        }
+        assert_eq!(workers(dir.path()).len(), 1);
+        assert!(launched(dir.path()).is_empty());
+        remove_unfinished(dir.path());
+        let left = fs::read_dir(dir.path()).expect("it is there").count();
+        assert_eq!(left, 1, "the whole one alone");
+        // A folder in the way: neither it nor anything else is left.
+        fs::create_dir(worker_path(dir.path(), "folder")).expect("made");
+        written.write(&worker_path(dir.path(), "folder")).expect_err("a folder is in the way");
+        assert_eq!(fs::read_dir(dir.path()).expect("it is there").count(), 2);
     }
 
     #[test]

@@ -259,6 +259,7 @@ fn find_living(
     jobs: &mut Vec<OwnedJob>,
 ) -> Vec<Living> {
     let dir = record_dir(config, &config.instance);
+    record::remove_unfinished(&dir);
     let mut living = Vec::new();
     for (record_path, record) in record::workers(&dir) {
         let process = match record.find(boot_id) {
