@@ -47,8 +47,6 @@ pub struct Program {
     pub stop_word_grace: Duration,
     /// Name of the log files, `<attempt>.<log_name>.out` and `.err`; `None`: not logged.
     pub log_name: Option<String>,
-    /// Standard output is for [`Lines`] alone and not logged: numbers that no person wants to read.
-    pub stdout_is_private: bool,
     /// Stops the program when it has run this long, apart from the attempt's own timeout.
     pub timeout: Option<Duration>,
 }

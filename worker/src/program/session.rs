@@ -356,9 +356,6 @@ impl Stream {
 }
 
 fn open_log(context: &AttemptContext, program: &Program, name: &'static str) -> Option<LogFile> {
-    if program.stdout_is_private && name == "out" {
-        return None;
-    }
     let log_name = program.log_name.as_deref()?;
     let attempt = context.state.key.1;
     let opened = context.logs_dir().map_err(|failure| io::Error::other(failure.message));

@@ -150,8 +150,6 @@ fn run(
         stop_word: Some(b"q".to_vec()),
         stop_word_grace: STOP_WORD_GRACE,
         log_name: Some("ffmpeg".to_owned()),
-        // Progress, which `show` gets.
-        stdout_is_private: true,
         ..Program::default()
     };
     let (parser, last, stderr) = (Parser::default(), Block::default(), Stderr::default());
