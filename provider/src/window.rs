@@ -19,6 +19,9 @@ const MARGIN: Duration = Duration::from_millis(2);
 /// Shorter gaps between the requests of a spread window are not kept: timers are not finer.
 const GAP_MIN: Duration = Duration::from_millis(5);
 
+/// Longer windows are not spread: their gaps would be felt by whoever has few operations.
+const SPREAD_MAX: Duration = Duration::from_secs(10);
+
 /// The right to send one request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Permit(u64);
@@ -66,8 +69,8 @@ impl Window {
     /// None is lost by that, and nobody waits for almost a whole window, as after a burst: neither
     /// the next operation that is due nor a new process after the death of one.
     #[must_use]
-    pub const fn spread(mut self) -> Self {
-        self.spread_until = Some(Moment::ZERO);
+    pub fn spread(mut self) -> Self {
+        self.spread_until = (self.rate.window <= SPREAD_MAX).then_some(Moment::ZERO);
         self
     }
 
@@ -242,6 +245,9 @@ mod tests {
         }
         assert!((990..=1_000).contains(&sent.len()), "{} in 100 s", sent.len());
         assert_eq!(sent[4], Duration::ZERO, "few are not held back");
+        let mut slow = Window::new(Rate { count: 10, window: Duration::from_secs(3_600) }).spread();
+        (0..10).for_each(|_| drop(slow.take(Duration::ZERO)));
+        assert_eq!(slow.spread_until, None, "nobody waits for parts of an hour");
         let settled = sent[50..].windows(2).map(|pair| pair[1] - pair[0]).max();
         assert!(settled < Some(ms(300)), "silent for {settled:?}");
     }
