@@ -246,7 +246,7 @@ mod tests {
         assert!((990..=1_000).contains(&sent.len()), "{} in 100 s", sent.len());
         assert_eq!(sent[4], Duration::ZERO, "few are not held back");
         let mut slow = Window::new(Rate { count: 10, window: Duration::from_secs(3_600) }).spread();
-        (0..10).for_each(|_| drop(slow.take(Duration::ZERO)));
+        let _ = [0; 10].map(|_| slow.take(Duration::ZERO));
         assert_eq!(slow.spread_until, None, "nobody waits for parts of an hour");
         let settled = sent[50..].windows(2).map(|pair| pair[1] - pair[0]).max();
         assert!(settled < Some(ms(300)), "silent for {settled:?}");
