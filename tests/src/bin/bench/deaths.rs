@@ -223,7 +223,10 @@ fn resume_once(stage: &mut Stage, job: i64, wanted: usize, victims: Victims) {
     let names: BTreeSet<_> = seen.iter().map(|(name, _)| name).collect();
     let twice = seen.len() - names.len();
     row(&[
-        format!("{victims:?}"),
+        match victims {
+            Victims::Worker => "worker".to_owned(),
+            Victims::SupervisorAndWorker => "supervisor and worker".to_owned(),
+        },
         before.to_string(),
         begun.to_string(),
         taken_over.to_string(),
