@@ -1,6 +1,10 @@
 //! What a provider's description says, one type per section. How it is read and checked is
 //! [`crate::load`]; every key has a default but the few that say where the provider is.
 
+mod auth;
+
+pub use auth::{Auth, Command};
+
 use crate::measure::{Rate, Size, Span};
 use crate::template::{Body, Pointer, Template};
 use serde::Deserialize;
@@ -55,48 +59,6 @@ pub struct Provider {
     /// What refusals look like.
     #[serde(default)]
     pub errors: Errors,
-}
-
-/// How requests prove who sends them.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
-pub enum Auth {
-    /// They do not.
-    #[default]
-    None,
-    /// By a header.
-    Header {
-        /// Its name.
-        name: String,
-        /// Its value, with a `{secret:...}`.
-        value: Template,
-    },
-    /// By `Authorization: Bearer` and a secret.
-    Bearer {
-        /// The secret's name.
-        secret: String,
-    },
-    /// By a token that is signed here with HMAC-SHA256 and renewed before it ends.
-    JwtHs256 {
-        /// The secret whose value is the issuer.
-        issuer: String,
-        /// The secret that signs.
-        secret: String,
-        /// How long a token holds.
-        #[serde(default = "half_an_hour")]
-        ttl: Span,
-        /// How long before now it begins to hold.
-        #[serde(default = "five_seconds")]
-        skew: Span,
-    },
-    /// By a token of Google's for a service account, whose key file's text is the secret.
-    Google {
-        /// The secret whose value is the JSON of the key file.
-        secret: String,
-        /// What the token is for.
-        #[serde(default = "google_scope")]
-        scope: String,
-    },
 }
 
 /// How much is sent. Rates hold for all operations of the provider in this worker together.
@@ -472,16 +434,8 @@ fn one_second() -> Span {
     Span(Duration::from_secs(1))
 }
 
-fn five_seconds() -> Span {
-    Span(Duration::from_secs(5))
-}
-
 fn two_minutes() -> Span {
     Span(Duration::from_secs(120))
-}
-
-fn half_an_hour() -> Span {
-    Span(Duration::from_secs(1_800))
 }
 
 fn one_day() -> Span {
@@ -490,8 +444,4 @@ fn one_day() -> Span {
 
 fn polls_max() -> u32 {
     3_600
-}
-
-fn google_scope() -> String {
-    "https://www.googleapis.com/auth/cloud-platform".to_owned()
 }

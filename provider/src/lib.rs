@@ -15,6 +15,7 @@ pub mod queue;
 pub mod request;
 pub mod shipped;
 pub mod template;
+pub mod token;
 pub mod window;
 
 /// Time since the process began to count, monotonic.

@@ -1,6 +1,6 @@
 //! Reads a description and checks it: every refusal names the key, its line and what is allowed.
 
-use crate::description::{Auth, Dedupe, Provider};
+use crate::description::{Auth, Command, Dedupe, Provider};
 use crate::measure::Span;
 use crate::template::{Name, Source, Template};
 use std::fmt;
@@ -10,6 +10,10 @@ use url::Url;
 
 /// The largest description, bytes.
 pub const BYTES_MAX: usize = 256 << 10;
+
+/// The most words of a command that prints a token, and bytes of them together.
+const ARGUMENTS_MAX: usize = 64;
+const ARGUMENT_BYTES_MAX: usize = 16 << 10;
 
 /// Why a description is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -99,8 +103,10 @@ fn as_table<'a, 'b>(value: &'a DeValue<'b>) -> Option<&'a DeTable<'b>> {
     }
 }
 
-/// The line of a key, or of the nearest one above it that was written.
-fn line_of(text: &str, key: &str) -> usize {
+/// The line of a key such as `auth.command`, or of the nearest one above it that was written; 0 in
+/// a text that is no TOML.
+#[must_use]
+pub fn line_of(text: &str, key: &str) -> usize {
     let Ok(table) = DeTable::parse(text) else { return 0 };
     let mut level = Some(table.get_ref());
     let mut line = 1;
@@ -126,6 +132,9 @@ fn check(provider: &Provider, name: &str, tell: &mut Tell<'_>) {
     check_base(provider, tell);
     check_addresses(provider, tell);
     check_authority(provider, tell);
+    if let Auth::Command(command) = &provider.auth {
+        check_command(command, tell);
+    }
     check_numbers(provider, tell);
     check_flow(provider, tell);
     check_names(provider, tell);
@@ -177,6 +186,58 @@ fn check_authority(provider: &Provider, tell: &mut Tell<'_>) {
         tell("ca_file", format!("{path:?} is no absolute path"));
     } else if !provider.base.starts_with("https:") {
         tell("ca_file", "is for TLS, and `base` is not https".to_owned());
+    }
+}
+
+/// What is run is written in the description, word by word: nothing of a job gets into it.
+fn check_command(command: &Command, tell: &mut Tell<'_>) {
+    let argv = &command.command;
+    match argv.first() {
+        None => tell("auth.command", "must name a program".to_owned()),
+        Some(program) if !program.starts_with('/') || program.split('/').any(|it| it == "..") => {
+            tell("auth.command", format!("{program:?} is no absolute path of a program"));
+        }
+        Some(_) => {}
+    }
+    let bytes: usize = argv.iter().map(String::len).sum();
+    if argv.len() > ARGUMENTS_MAX || bytes > ARGUMENT_BYTES_MAX {
+        let words = argv.len();
+        let most = format!("at most {ARGUMENTS_MAX} words of {ARGUMENT_BYTES_MAX} bytes together");
+        tell("auth.command", format!("{words} words of {bytes} bytes: {most} are allowed"));
+    }
+    if argv.iter().any(|word| word.contains('\0')) {
+        tell("auth.command", "holds a zero byte".to_owned());
+    }
+    if argv.iter().any(|word| word.contains("{secret:")) {
+        let text = "every process of the host can read a program's arguments: name the secret in \
+                    `auth.env`";
+        tell("auth.command", text.to_owned());
+    }
+    for (name, value) in &command.env {
+        let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        let is_name = name.starts_with(|c: char| !c.is_ascii_digit()) && name.chars().all(is_word);
+        if !is_name {
+            tell("auth.env", format!("{name:?} is no name of a variable"));
+        }
+        if value.names().any(|name| !matches!(name.of, Source::Secret(_))) {
+            tell("auth.env", format!("{name} may name secrets only, as {{secret:NAME}}"));
+        }
+    }
+    let mut bounded = |key: &str, Span(span): Span, most_s: u64| {
+        if span.as_secs() < 1 || span.as_secs_f64() > most_s as f64 {
+            let text = format!("{} ms: from 1s to {most_s}s are allowed", span.as_millis());
+            tell(key, text);
+        }
+    };
+    bounded("auth.ttl", command.ttl, 86_400);
+    bounded("auth.timeout", command.timeout, 120);
+    let is_of_header = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
+    if command.header.is_empty() || !command.header.chars().all(is_of_header) {
+        tell("auth.header", format!("{:?} is no name of a header", command.header));
+    }
+    let is_of_value = |c: char| c.is_ascii_graphic() || c == ' ';
+    if command.prefix.len() > 100 || !command.prefix.chars().all(is_of_value) {
+        tell("auth.prefix", "at most 100 bytes of visible ASCII and spaces are allowed".to_owned());
     }
 }
 
@@ -330,6 +391,7 @@ impl Provider {
             Auth::Header { value, .. } => names.extend(secrets_of(value)),
             Auth::Bearer { secret } | Auth::Google { secret, .. } => names.push(secret.clone()),
             Auth::JwtHs256 { issuer, secret, .. } => names.extend([issuer.clone(), secret.clone()]),
+            Auth::Command(command) => names.extend(command.env.values().flat_map(secrets_of)),
         }
         names.sort();
         names.dedup();

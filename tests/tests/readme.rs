@@ -1,6 +1,8 @@
 //! README.md is true: its commands exist, its examples insert jobs that run, its configuration
 //! is accepted.
 
+use shiftboss_tests::provider::minter::Minter;
+use shiftboss_tests::provider::{Behaviour, Shape, scene};
 use shiftboss_tests::{Stage, has_program, output_of, skip, wait_until};
 use std::collections::BTreeSet;
 use std::process::Command;
@@ -224,4 +226,21 @@ fn every_variable_of_its_table_is_read() {
             + &String::from_utf8_lossy(&output.stdout);
         assert!(told.contains(name), "{name} is not read: {told}");
     }
+}
+
+#[test]
+fn the_example_of_a_command_that_prints_tokens_runs_an_operation() {
+    const SHAPE: Shape = Shape::Generic;
+    let minter = Minter::new("plain", 3_600_000);
+    let program = minter.path("token").display().to_string();
+    let example = block("toml", "kind = \"command\"").replace("/usr/bin/gcloud", &program);
+    let behaviour = Behaviour { tokens: true, ..Behaviour::default() };
+    let (stage, _simulator) = scene::stage(SHAPE, &behaviour, |text| {
+        let lines = text.lines().filter(|line| !line.starts_with("auth = "));
+        let text = lines.collect::<Vec<_>>().join("\n");
+        text.replacen("[limits]", &format!("{example}\n[limits]"), 1)
+    });
+    let id = stage.insert("remote", &scene::payload(&stage, SHAPE, "a", ""));
+    assert_eq!(scene::result(&stage, id)["files"][0]["bytes"], 100_000);
+    assert_eq!(minter.runs(), 1);
 }

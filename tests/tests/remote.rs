@@ -309,7 +309,7 @@ fn descriptions_are_listed_checked_tried_and_replayed_without_sending_anything()
     assert_eq!(code, Some(0), "{tried}");
     for part in [
         "POST https://us-central1-aiplatform.googleapis.com/v1/projects/p/locations/us-central1/",
-        "authorization: ***",
+        "authorization: Bearer ***",
         r#"{"instances":[{"prompt":"a cat"}]}"#,
         ":fetchPredictOperation",
     ] {

@@ -1,10 +1,13 @@
 //! A worker that starts no program is sealed: a job that has taken it over reaches its own
 //! folders, the roots of its type and its network, and nothing else.
 
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::{Value, json};
+use shiftboss_tests::provider::minter::Minter;
 use shiftboss_tests::{Stage, built, skip, wait_until};
 use std::net::{TcpListener, UdpSocket};
+use std::time::Instant;
 
 fn configuration(more: &str) -> String {
     let worker = built("sealed-worker");
@@ -171,6 +174,44 @@ fn a_sealed_worker_that_executes_anything_is_ended_by_the_kernel_and_that_is_tol
     let job = stage.wait_for_state(id, "failed");
     assert!(job.last_error.contains("Workload::starts_programs"), "{}", job.last_error);
     assert_eq!(stage.attempts(id)[0].cause.as_deref(), Some("failed_start"));
+}
+
+#[test]
+fn a_sealed_worker_with_commands_beside_it_can_have_them_run_seldom_and_nothing_else() {
+    let minter = Minter::new("plain", 3_600_000);
+    let mut stage = Stage::dark(&configuration(""));
+    let generic = shiftboss_provider::shipped::ALL.iter().find(|(name, _)| *name == "generic");
+    let text = minter.describe(generic.expect("it is shipped").1, "");
+    std::fs::create_dir(stage.path("providers")).expect("the folder is ours");
+    std::fs::write(stage.path("providers/generic.toml"), text).expect("the folder is ours");
+    stage.start();
+    // A frame is its length and its content: here the number of a command.
+    let first = ["0400000000000000"; 60].join(" ");
+    let started = Instant::now();
+    let answer = tries(&stage, "commands", &first);
+    let most = 20 + started.elapsed().as_secs();
+    let printed = got(&answer).and_then(|text| text.strip_suffix(" printed"));
+    let printed: u64 = printed.and_then(|text| text.parse().ok()).expect("it goes on");
+    assert!((20..=most).contains(&printed), "{printed} of 60");
+    assert_eq!(minter.runs() as u64, printed);
+    // Any word that is no number of a command ends it, and the worker cannot have another one.
+    let words = ["0400000001000000", "04000000ffffffff", "ffffffff", "0900000000000000ff00000000"];
+    for word in words {
+        assert_eq!(got(&tries(&stage, "commands", word)), Some("0 printed, and it is gone"));
+        let workers = stage.json(&["workers", "--json"]);
+        let pid = workers[0]["pid"].as_i64().and_then(|pid| i32::try_from(pid).ok());
+        let worker = Pid::from_raw(pid.expect("it goes on"));
+        kill(worker, Signal::SIGKILL).expect("it is ours");
+        wait_until("another worker is there or none", || {
+            stage.json(&["workers", "--json"])[0]["pid"].as_i64() != pid.map(i64::from)
+        });
+    }
+    assert_eq!(minter.runs() as u64, printed);
+    let id = stage.insert("sealed", &json!(["execute", minter.path("token")]).to_string());
+    let job = stage.wait_for_state(id, "failed");
+    assert!(job.last_error.contains("forbidden system call"), "{}", job.last_error);
+    assert_eq!(minter.runs() as u64, printed);
+    assert!(tries(&stage, "read", "/proc/self/status")["error"].is_string());
 }
 
 #[test]

@@ -5,6 +5,7 @@
 //! When the worker or the launcher is gone the keeper dies, and with it all in its pid namespace;
 //! where there is none, the launcher kills and reaps. This folder alone calls the kernel unsafely.
 
+mod broker;
 mod cage;
 mod descriptor;
 mod group;
@@ -17,6 +18,7 @@ pub(crate) use cage::{
     Access, CageOrder, Held, Shown, confine_self, ease, is_system, open_without_links,
 };
 
+pub(crate) use broker::{Asked, Broker, Errand, check_owner, leave, serve as serve_as_broker};
 pub(crate) use descriptor::{Bell, take_inherited};
 pub(crate) use inside::serve;
 pub(crate) use outside::{Launched, encode, image, remember_image};

@@ -44,6 +44,7 @@ const EXIT_FAULT: u8 = 101;
 pub fn run(workloads: &[&'static dyn Workload]) -> ExitCode {
     match start::read_arguments(std::env::args_os().skip(1)) {
         Start::Launch => launcher::serve(),
+        Start::Broker => launcher::serve_as_broker(),
         Start::Version(text) => {
             start::print(&text);
             ExitCode::SUCCESS

@@ -91,6 +91,58 @@ fn a_refusal_names_line_and_key_and_what_is_allowed() {
 }
 
 #[test]
+fn a_command_is_taken_as_it_is_written_and_its_mistakes_are_told_by_line_and_key() {
+    const BEARER: &str = "auth = { kind = \"bearer\", secret = \"X_KEY\" }\n";
+    let auth = "auth.kind = \"command\"\nauth.command = [\"/usr/bin/gcloud\", \"auth\"]\n\
+                auth.env = { VAULT_TOKEN = \"{secret:X_KEY}\", ZONE = \"eu\" }\n";
+    let provider = load("x.toml", "x", &PLAIN.replace(BEARER, auth)).expect("accepted");
+    assert_eq!(provider.secrets(), ["X_KEY"]);
+    assert_eq!(provider.auth.header(), Some(("authorization", "Bearer ")));
+    let Auth::Command(command) = &provider.auth else { panic!("not {:?}", provider.auth) };
+    let (ttl, timeout) = (command.ttl.0.as_secs(), command.timeout.0.as_secs());
+    assert_eq!((ttl, timeout, command.command.len()), (600, 30, 2));
+    let many = format!("[\"/a\"{}]", ", \"b\"".repeat(64));
+    for (key, value, told) in [
+        ("command", "[]", "x.toml:7: auth.command: must name a program"),
+        ("command", "[\"gcloud\"]", "x.toml:7: auth.command: \"gcloud\" is no absolute path"),
+        ("command", "[\"/a/../b\"]", "x.toml:7: auth.command: \"/a/../b\" is no absolute path"),
+        ("command", "[\"/a\", \"{secret:K}\"]", "x.toml:7: auth.command: every process"),
+        ("command", "[\"/a\", \"b\\u0000\"]", "x.toml:7: auth.command: holds a zero byte"),
+        ("command", &many, "x.toml:7: auth.command: 65 words of 66 bytes: at most 64 words"),
+        ("command", "\"/a b\"", "x.toml:3: auth: invalid type: string \"/a b\", expected a seq"),
+        ("env", "{ \"A B\" = \"x\" }", "x.toml:7: auth.env: \"A B\" is no name of a variable"),
+        ("env", "{ \"1\" = \"x\" }", "x.toml:7: auth.env: \"1\" is no name of a variable"),
+        ("env", "{ A = \"{input.x}\" }", "x.toml:7: auth.env: A may name secrets only"),
+        ("env", "{ A = \"{job}\" }", "x.toml:7: auth.env: A may name secrets only"),
+        ("ttl", "\"500ms\"", "x.toml:7: auth.ttl: 500 ms: from 1s to 86400s are allowed"),
+        ("ttl", "\"2d\"", "x.toml:7: auth.ttl: 172800000 ms: from 1s to 86400s"),
+        ("timeout", "\"3m\"", "x.toml:7: auth.timeout: 180000 ms: from 1s to 120s are allowed"),
+        ("header", "\"x y\"", "x.toml:7: auth.header: \"x y\" is no name of a header"),
+        ("prefix", "\"a\\nb: \"", "x.toml:7: auth.prefix: at most 100 bytes of visible ASCII"),
+        ("token", "\"access\"", "x.toml:3: auth: \"access\": a JSON Pointer is empty or"),
+        (
+            "secret",
+            "\"X_KEY\"",
+            "x.toml:3: auth: unknown field `secret`, expected one of `command`",
+        ),
+    ] {
+        let mut lines = vec!["kind = \"command\"", "command = [\"/a\"]", "timeout = \"9s\""];
+        lines.retain(|line| !line.starts_with(key));
+        while lines.len() < 3 {
+            lines.push("# nothing");
+        }
+        let auth = format!("[auth]\n{}\n{key} = {value}\n", lines.join("\n"));
+        let auth = auth.replace("# nothing\n", "\n");
+        let text = PLAIN.replace(BEARER, "").replacen("[submit]", &format!("{auth}[submit]"), 1);
+        let problems = load("x.toml", "x", &text).expect_err(value);
+        assert!(problems[0].to_string().starts_with(told), "{key} = {value}: {}", problems[0]);
+    }
+    let text = PLAIN.replace(BEARER, auth).replace("https:", "http:");
+    let problems = load("x.toml", "x", &text).expect_err("in the clear");
+    assert!(problems[0].sentence.contains("in the clear"), "{}", problems[0]);
+}
+
+#[test]
 fn all_contradictions_are_told_at_once() {
     let text = PLAIN.replace("{id}", "{it}").replace("name = \"x\"", "name = \"x y\"");
     assert_eq!(load("x.toml", "x", &text).expect_err("two").len(), 2);

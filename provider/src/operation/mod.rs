@@ -57,6 +57,8 @@ pub struct Operation {
     polls: u32,
     /// Failures in a row of what it does now.
     troubles: u32,
+    /// A token was refused once: the next one is the last try.
+    was_denied: bool,
     /// Tries of the provider's to stop, or of a file; renewals of links.
     tries: u32,
     renewals: u32,
@@ -87,6 +89,7 @@ impl Operation {
             began: Moment::ZERO,
             polls: 0,
             troubles: 0,
+            was_denied: false,
             tries: 0,
             renewals: 0,
             wants_files,

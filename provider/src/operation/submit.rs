@@ -1,7 +1,7 @@
 //! Begins an operation: submits, adopts, or finds out whether a submission was accepted.
 
 use super::{Answer, Call, Ending, Loss, Now, Operation, Resolution, Stage, Step, Stop};
-use crate::description::{Auth, Dedupe, OnAmbiguous};
+use crate::description::{Dedupe, OnAmbiguous};
 use crate::template::{Into, Pointer, Scope};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -74,10 +74,9 @@ impl Operation {
                 Some(body) => self.accepted(now, body, &submit.take, out),
             };
         }
-        let is_minted = matches!(provider.auth, Auth::JwtHs256 { .. } | Auth::Google { .. });
-        if submit_may_be_repeated(&provider.errors.retry_submit, answer.status)
-            || (answer.status == 401 && is_minted && self.troubles == 0)
-        {
+        let is_denied = answer.status == 401 && provider.auth.is_renewed();
+        let is_denied_first = is_denied && !std::mem::replace(&mut self.was_denied, is_denied);
+        if is_denied_first || submit_may_be_repeated(&provider.errors.retry_submit, answer.status) {
             self.not_accepted(now, told, answer.hint.pause, out);
         } else if matches!(answer.status, 408 | 500..=599) {
             self.settle(now, &format!("it answered {told}"), out);

@@ -9,14 +9,16 @@ use shiftboss_protocol::control::Request;
 use shiftboss_protocol::job::JobId;
 use shiftboss_provider::description::{Auth, Provider};
 use shiftboss_provider::hint;
-use shiftboss_provider::load::load;
+use shiftboss_provider::load::{line_of, load};
 use shiftboss_provider::operation::{
     Answer, Call, Event, FileDone, Item, Link, Now, Operation, Record, Resolution, Step,
 };
 use shiftboss_provider::request::{self, Request as HttpRequest};
 use shiftboss_provider::shipped;
 use shiftboss_provider::template::Scope;
+use shiftboss_provider::token::custody;
 use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -55,12 +57,52 @@ fn read_file(path: &Path) -> Found {
     let name = path.file_stem().and_then(|name| name.to_str()).unwrap_or_default();
     let file = path.display().to_string();
     match std::fs::read_to_string(path) {
-        Ok(text) => read(&file, name, &text),
+        Ok(text) => {
+            let found = read(&file, name, &text);
+            let read = found.read.and_then(|one| {
+                let line = line_of(&text, "auth.command");
+                let wrong = |why: String| format!("{file}:{line}: auth.command: {why}");
+                check_custody(path, &one).map(|()| one).map_err(wrong)
+            });
+            Found { read, ..found }
+        }
         Err(error) => {
             let why = format!("{file}: cannot be read: {error}");
             Found { name: name.to_owned(), file, read: Err(why) }
         }
     }
+}
+
+/// Checks that a command which gives tokens, and the file that names it, are the operator's.
+fn check_custody(file: &Path, provider: &Provider) -> Result<(), String> {
+    let Auth::Command(command) = &provider.auth else { return Ok(()) };
+    let program = Path::new(&command.command[0]);
+    check_places(file).map_err(|why| format!("names a command to run, and {why}"))?;
+    check_places(program)?;
+    let mode = std::fs::metadata(program).map_or(0, |facts| facts.mode());
+    if mode & 0o111 == 0 {
+        return Err(format!("{} cannot be executed", program.display()));
+    }
+    Ok(())
+}
+
+fn check_places(path: &Path) -> Result<(), String> {
+    let told = |error: std::io::Error| format!("{}: {error}", path.display());
+    let own = std::fs::metadata("/proc/self").map_or(0, |facts| facts.uid());
+    let real = path.canonicalize().map_err(told)?;
+    if !real.is_file() {
+        return Err(format!("{} is no regular file", path.display()));
+    }
+    let ways = path.ancestors().skip(1).chain(real.ancestors());
+    for place in ways.filter(|place| !place.as_os_str().is_empty()) {
+        let facts = place.metadata().map_err(told)?;
+        let (owner, is_folder) = (facts.uid(), facts.is_dir());
+        // Which user the service runs as is not known to root here; the service itself looks too.
+        let user = if own == 0 { owner } else { own };
+        let facts = custody::Facts { owner, mode: facts.mode(), is_folder };
+        custody::judge(&place.display().to_string(), facts, user)?;
+    }
+    Ok(())
 }
 
 /// All descriptions; those of the configuration's folder in the place of shipped ones.
@@ -88,7 +130,8 @@ fn list(context: &Context) -> Result<(), Error> {
         let row = |one: &Found| match &one.read {
             Ok(provider) => json!({
                 "name": one.name, "file": one.file, "about": provider.about,
-                "base": provider.base, "secrets": provider.secrets(), "error": null,
+                "base": provider.base, "secrets": provider.secrets(),
+                "command": program(provider), "error": null,
             }),
             Err(why) => json!({ "name": one.name, "file": one.file, "error": why }),
         };
@@ -98,7 +141,7 @@ fn list(context: &Context) -> Result<(), Error> {
         Ok(provider) => vec![
             one.name.clone(),
             provider.base.clone(),
-            provider.secrets().join(", "),
+            program(provider).into_iter().chain(provider.secrets()).collect::<Vec<_>>().join(", "),
             provider.about.clone(),
         ],
         Err(why) => {
@@ -107,6 +150,14 @@ fn list(context: &Context) -> Result<(), Error> {
     };
     let rows: Vec<_> = found.values().map(row).collect();
     context.out.line(&table::aligned(&["NAME", "BASE", "SECRETS", "ABOUT"], &rows, &[]))
+}
+
+/// The program that gives its tokens. Not its arguments: they are nobody's business in a list.
+fn program(provider: &Provider) -> Option<String> {
+    match &provider.auth {
+        Auth::Command(command) => command.command.first().cloned(),
+        _ => None,
+    }
 }
 
 fn check(context: &Context, files: &[PathBuf]) -> Result<(), Error> {
@@ -179,13 +230,8 @@ fn try_out(
 
 fn shown(word: &str, provider: &Provider, request: &HttpRequest) -> String {
     let mut text = format!("# {word}\n{} {}\n", request.method.as_str(), request.url);
-    let credential = match &provider.auth {
-        Auth::Header { name, .. } => Some(name.as_str()),
-        Auth::Bearer { .. } | Auth::JwtHs256 { .. } | Auth::Google { .. } => Some("authorization"),
-        Auth::None => None,
-    };
-    if let Some(name) = credential.filter(|_| request.to_provider) {
-        text.push_str(&format!("{name}: {MASK}\n"));
+    if let Some((name, prefix)) = provider.auth.header().filter(|_| request.to_provider) {
+        text.push_str(&format!("{name}: {prefix}{MASK}\n"));
     }
     for (name, value) in &request.headers {
         text.push_str(&format!("{name}: {value}\n"));

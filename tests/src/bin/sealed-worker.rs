@@ -2,9 +2,11 @@
 //! sealed process must not be able to do, or must. Says what came of it.
 
 use nix::sys::signal::{Signal, kill};
+use nix::sys::socket::{MsgFlags, UnixAddr, getpeername, recv, send};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
 use shiftboss_worker::program::{Lines, Program, run_program};
+use shiftboss_worker::workloads::built_in;
 use shiftboss_worker::{AttemptContext, Failure, Job, Settings, Workload, parse_payload, run};
 use std::fs;
 use std::io::{self, Write};
@@ -27,8 +29,13 @@ impl Workload for Sealed {
         "sealed"
     }
 
-    fn set_up(&self, _: &Settings) -> Result<Vec<String>, String> {
-        Ok(Vec::new())
+    /// Where there are descriptions of providers it has what an honest worker has beside it.
+    fn set_up(&self, settings: &Settings) -> Result<Vec<String>, String> {
+        if settings.providers_dir.is_empty() {
+            return Ok(Vec::new());
+        }
+        let remote = built_in().iter().find(|workload| workload.name() == "remote");
+        remote.expect("it is built in").set_up(settings)
     }
 
     fn run(&self, job: &Job, context: &AttemptContext) -> Result<Value, Failure> {
@@ -82,9 +89,41 @@ fn attempt(what: &str, of: &str) -> io::Result<String> {
             Ok(kill(pid, Signal::SIGCONT).map(|()| "signalled".to_owned())?)
         }
         "execute" => std::process::Command::new(of).spawn().map(|_| "executed".to_owned()),
+        "commands" => commands(of),
         "thread" => Ok(std::thread::spawn(|| "joined".to_owned()).join().expect("no panic")),
         other => Err(io::Error::other(format!("no such thing to try: {other}"))),
     }
+}
+
+/// What can be had of the process that runs commands: `of` has the bytes to say, in hexadecimal,
+/// word by word. Tells how often a command has printed something, and whether it is still there.
+fn commands(of: &str) -> io::Result<String> {
+    // Of all sockets that are connected to one without a name the first: it was made at set-up.
+    let is_its = |fd: &i32| getpeername::<UnixAddr>(*fd).is_ok_and(|it| it.path().is_none());
+    let Some(fd) = (3..100).find(is_its) else { return Err(io::Error::other("there is none")) };
+    let mut printed = 0;
+    for word in of.split(' ') {
+        let digits = word.as_bytes().chunks(2);
+        let bytes: Option<Vec<u8>> = digits
+            .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok())
+            .collect();
+        if send(fd, &bytes.unwrap_or_default(), MsgFlags::MSG_NOSIGNAL).is_err() {
+            return Ok(format!("{printed} printed, and it is gone"));
+        }
+        let mut answer = [0; 4096];
+        let length = loop {
+            match recv(fd, &mut answer, MsgFlags::empty()) {
+                Err(nix::Error::EAGAIN) => std::thread::sleep(Duration::from_millis(1)),
+                other => break other?,
+            }
+        };
+        if length == 0 {
+            return Ok(format!("{printed} printed, and it is gone"));
+        }
+        // Behind the length of the frame the number of the variant: 0 is what was printed.
+        printed += usize::from(answer[4..8] == [0; 4]);
+    }
+    Ok(format!("{printed} printed"))
 }
 
 fn own_folders(settings: &Settings) -> io::Result<String> {

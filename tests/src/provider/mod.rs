@@ -7,6 +7,7 @@
 
 pub mod check;
 mod http;
+pub mod minter;
 mod operations;
 mod rooms;
 pub mod scene;
@@ -53,6 +54,8 @@ pub struct Behaviour {
     pub broken_files: u64,
     /// It speaks TLS, as nobody that anybody trusts: see [`Simulator::certificate`].
     pub tls: bool,
+    /// It takes the tokens of [`minter`] instead of a secret, until [`Simulator::revoke`].
+    pub tokens: bool,
     /// Seed of all chance.
     pub seed: u64,
 }
@@ -72,6 +75,7 @@ impl Default for Behaviour {
             expired: 0,
             broken_files: 0,
             tls: false,
+            tokens: false,
             seed: 1,
         }
     }
@@ -84,7 +88,7 @@ impl Behaviour {
             "lost_polls": self.lost_polls, "errors": self.errors, "refusals": self.refusals,
             "pages": self.pages, "slow": self.slow, "twice": self.twice,
             "expired": self.expired, "broken_files": self.broken_files, "tls": self.tls,
-            "seed": self.seed,
+            "tokens": self.tokens, "seed": self.seed,
         })
     }
 
@@ -104,6 +108,7 @@ impl Behaviour {
             expired: number("expired", 0),
             broken_files: number("broken_files", 0),
             tls: value["tls"] == true,
+            tokens: value["tokens"] == true,
             seed: number("seed", 1),
         }
     }
@@ -178,6 +183,24 @@ impl Simulator {
     #[must_use]
     pub fn certificate(&self) -> PathBuf {
         self.journal.with_extension("pem")
+    }
+
+    /// Has it refuse the token of this number from now on, or `all`.
+    ///
+    /// # Panics
+    /// When its folder is gone.
+    pub fn revoke(&self, token: &str) {
+        let path = self.journal.with_extension("revoked");
+        let known = std::fs::read_to_string(&path).unwrap_or_default();
+        std::fs::write(path, format!("{known}{token}\n")).expect("the folder is ours");
+    }
+
+    /// Has it take all tokens again.
+    ///
+    /// # Panics
+    /// When none was revoked.
+    pub fn pardon(&self) {
+        std::fs::remove_file(self.journal.with_extension("revoked")).expect("it is ours");
     }
 
     /// What it has been asked so far.

@@ -2,6 +2,7 @@
 
 use super::Behaviour;
 use super::http::{self, Request, answer};
+use super::minter;
 use super::rooms::Rooms;
 use super::shape::{Route, Shape};
 use super::tls::{self, Identity};
@@ -9,7 +10,7 @@ use rustls::ServerConfig;
 use serde_json::{Value, json};
 use std::io::{BufReader, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -20,6 +21,8 @@ pub(super) struct House {
     pub(super) base: String,
     /// How TLS is spoken; `None`: it is not.
     tls: Option<Arc<ServerConfig>>,
+    /// Tokens that it takes no more.
+    revoked: PathBuf,
     started: Instant,
     /// Connections that are open.
     open: AtomicUsize,
@@ -57,6 +60,7 @@ pub fn serve(shape: Shape, journal: &Path, behaviour: &Value) -> std::io::Result
         shape,
         base: format!("{scheme}://127.0.0.1:{port}"),
         tls: tls.transpose()?,
+        revoked: journal.with_extension("revoked"),
         started: Instant::now(),
         open: AtomicUsize::new(0),
         connections: AtomicU64::new(0),
@@ -136,12 +140,19 @@ impl House {
             "at_us": at_us, "path": request.path, "open": open, "connection": connection,
             "class": route.class(),
         });
-        let proved = self.shape.is_proved(|name| request.header(name));
+        let header = |name: &str| request.header(name);
+        let proved = match self.behaviour.tokens {
+            true => minter::is_good(header, &self.revoked),
+            false => self.shape.is_proved(header),
+        };
         let after = match route {
             Route::File(name) => rooms.file(self, &name, request, &mut line),
             _ if !proved => {
                 line["kind"] = json!("unproved");
-                let body = json!({ "error": { "message": "bad key sk-simulated" } }).to_string();
+                // Some providers repeat what they refuse.
+                let sent = request.header("authorization");
+                let told = format!("bad key sk-simulated, {sent} {}", request.header("x-token"));
+                let body = json!({ "error": { "message": told } }).to_string();
                 After::GoesOn(answer(401, &[], body.as_bytes()))
             }
             Route::Submit => rooms.submit(self, request, &mut line),

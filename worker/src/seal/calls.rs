@@ -59,7 +59,7 @@ pub(super) const ALLOWED: &[libc::c_long] = &[
     libc::SYS_sysinfo,
     libc::SYS_umask,
     libc::SYS_uname,
-    // There are no children, which is what these say.
+    // There are no children but a broker, which nobody waits for.
     libc::SYS_wait4,
     libc::SYS_waitid,
     // Signals to itself.

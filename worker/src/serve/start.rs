@@ -8,11 +8,16 @@ use std::path::PathBuf;
 /// The hidden first argument of launcher mode.
 pub(crate) const LAUNCH: &str = "--launch";
 
+/// The hidden first argument of broker mode.
+pub(crate) const BROKER: &str = "--broker";
+
 /// What the command line asks for.
 #[derive(Debug)]
 pub(super) enum Start {
     /// Be the launcher of one program.
     Launch,
+    /// Be the broker of a sealed worker.
+    Broker,
     /// Print this.
     Version(String),
     /// Serve a supervisor.
@@ -34,6 +39,7 @@ pub(super) fn read_arguments(arguments: impl Iterator<Item = OsString>) -> Start
     let mut arguments = arguments.peekable();
     match arguments.peek().and_then(|first| first.to_str()) {
         Some(LAUNCH) => return Start::Launch,
+        Some(BROKER) => return Start::Broker,
         Some("--version" | "-V") => {
             return Start::Version(format!("{} (protocol {PROTOCOL_VERSION})", version()));
         }
@@ -125,6 +131,7 @@ mod tests {
     #[test]
     fn launcher_mode_comes_before_everything_else() {
         assert!(matches!(read("--launch"), Start::Launch));
+        assert!(matches!(read("--broker"), Start::Broker));
         assert!(matches!(read("--version"), Start::Version(text) if text.contains("protocol 1")));
     }
 }

@@ -113,6 +113,21 @@ pub(crate) fn ease(held: &mut Held) -> io::Result<()> {
     Ok(())
 }
 
+/// Takes from a process that runs the operator's own commands what neither it nor they need: every
+/// capability, every way to more rights, and what [`Filter::light`] refuses, where the kernel has
+/// filters.
+///
+/// # Errors
+/// A step fails that needs no right at all.
+pub(crate) fn strip() -> io::Result<()> {
+    capabilities::drop_all()?;
+    rustix::thread::set_no_new_privs(true)?;
+    match seccomp::is_available() {
+        Ok(()) => Filter::light().install(),
+        Err(_) => Ok(()),
+    }
+}
+
 impl Walls {
     /// The last steps, in the process that is about to become the program. Landlock before
     /// seccomp, which may refuse what Landlock needs; seccomp last of all.

@@ -1,119 +1,166 @@
 //! What proves to a provider who asks: made here, sent only to the host that it belongs to.
+//!
+//! Tokens that hold for a while are in a purse per provider (`shiftboss_provider::token::purse`
+//! decides); here one task makes the next one for all who wait, outside of any request's time.
 
-use super::secrets::Secrets;
+mod command;
+mod google;
+
+use super::providers::Providers;
 use base64::Engine as _;
-use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use reqwest::Client;
-use ring::{hmac, rand, rsa, signature};
+use ring::hmac;
 use serde_json::{Value, json};
+use shiftboss_provider::Moment;
 use shiftboss_provider::description::{Auth, Provider};
 use shiftboss_provider::template::{Into, Scope};
+use shiftboss_provider::token::Token;
+use shiftboss_provider::token::purse::{Answer, Purse};
 use std::collections::{BTreeMap, HashMap};
-use std::time::{Duration, SystemTime};
-use tokio::sync::Mutex;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, Instant, SystemTime};
+use tokio::sync::Notify;
 
-/// How long before its end a token is renewed.
-const RENEWED_BEFORE: Duration = Duration::from_secs(60);
-
-/// Where Google gives tokens to service accounts, when the key file names no other place.
-const GOOGLE_TOKENS: &str = "https://oauth2.googleapis.com/token";
-
-/// The largest answer of a token server that is read, bytes.
-const ANSWER_BYTES_MAX: usize = 64 << 10;
+pub(super) use command::errand;
 
 /// Tokens that hold for a while, by provider.
-#[derive(Default)]
 pub(super) struct Credentials {
-    tokens: Mutex<HashMap<String, Token>>,
+    purses: Mutex<HashMap<String, Purse>>,
+    /// A token was made, or could not be.
+    changed: Notify,
+    /// Monotonic: what the wall clock does ends no token and prolongs none.
+    started: Instant,
 }
 
+/// A header that proves who asks.
+pub(super) struct Proof {
+    pub(super) name: String,
+    pub(super) value: String,
+    /// The token in it, where it is one that is made anew when it is refused.
+    pub(super) token: Option<String>,
+}
+
+/// Whose token is made, and with what.
 #[derive(Clone)]
-struct Token {
-    value: String,
-    until: SystemTime,
+pub(super) struct Mint {
+    pub(super) provider: Arc<Provider>,
+    pub(super) providers: Arc<Providers>,
+    pub(super) client: Client,
+}
+
+impl Default for Credentials {
+    fn default() -> Self {
+        Self { purses: Mutex::default(), changed: Notify::new(), started: Instant::now() }
+    }
 }
 
 impl Credentials {
-    /// The header that requests to `provider` carry; `None` where they need none.
+    /// The header that requests to a provider carry; `None` where they need none. May take as long
+    /// as making a token does.
     ///
     /// # Errors
     /// A sentence without any secret.
-    pub(super) async fn header(
-        &self,
-        provider: &Provider,
-        secrets: &Secrets,
-        client: &Client,
-    ) -> Result<Option<(String, String)>, String> {
-        let bearer = |token: &str| Some(("authorization".to_owned(), format!("Bearer {token}")));
+    pub(super) async fn proof(self: &Arc<Self>, mint: &Mint) -> Result<Option<Proof>, String> {
+        let secrets = &mint.providers.secrets;
         let secret = |name: &str| {
             let lacking = || secrets.lack(&[name.to_owned()]).unwrap_or_default();
             secrets.get(name).ok_or_else(lacking)
         };
-        match &provider.auth {
-            Auth::None => Ok(None),
-            Auth::Bearer { secret: name } => Ok(bearer(&secret(name)?)),
-            Auth::Header { name, value } => {
+        let auth = &mint.provider.auth;
+        let Some((name, prefix)) = auth.header() else { return Ok(None) };
+        let (value, token) = match auth {
+            Auth::None => return Ok(None),
+            Auth::Bearer { secret: name } => (secret(name)?, None),
+            Auth::Header { value, .. } => {
                 let known = BTreeMap::new();
                 let find = |name: &str| secrets.get(name);
                 let scope = Scope { input: &Value::Null, known: &known, secret: &find };
-                Ok(Some((name.clone(), value.text(scope, Into::Text)?)))
+                (value.text(scope, Into::Text)?, None)
             }
             Auth::JwtHs256 { issuer, secret: name, ttl, skew } => {
                 let now = SystemTime::now();
-                let token = hs256(&secret(issuer)?, &secret(name)?, (ttl.0, skew.0), now);
-                Ok(bearer(&token))
+                (hs256(&secret(issuer)?, &secret(name)?, (ttl.0, skew.0), now), None)
             }
-            Auth::Google { secret: name, scope } => {
-                let token = self.google(&provider.name, (&secret(name)?, scope), client).await?;
-                Ok(bearer(&token))
+            Auth::Google { .. } | Auth::Command(_) => {
+                let token = self.token(mint).await?;
+                (token.clone(), Some(token))
             }
+        };
+        Ok(Some(Proof { name: name.to_owned(), value: format!("{prefix}{value}"), token }))
+    }
+
+    /// The provider has refused this one.
+    pub(super) fn refused(&self, provider: &Provider, token: &str) {
+        let now = self.now();
+        self.with_purse(provider, |purse| purse.refused(now, token));
+    }
+
+    /// The provider has taken this one.
+    pub(super) fn worked(&self, provider: &Provider, token: &str) {
+        self.with_purse(provider, |purse| purse.worked(token));
+    }
+
+    async fn token(self: &Arc<Self>, mint: &Mint) -> Result<String, String> {
+        loop {
+            // Before the question: what changes between the two wakes it.
+            let changed = self.changed.notified();
+            let now = self.now();
+            match self.with_purse(&mint.provider, |purse| purse.ask(now)) {
+                Answer::Use { value, mints } => {
+                    if mints {
+                        self.begin(mint);
+                    }
+                    return Ok(value);
+                }
+                Answer::Mint => self.begin(mint),
+                Answer::Wait => {}
+                Answer::None(why) => return Err(why),
+            }
+            changed.await;
         }
     }
 
-    /// Forgets a token that was refused.
-    pub(super) async fn forget(&self, provider: &Provider) {
-        self.tokens.lock().await.remove(&provider.name);
+    /// Makes the next token in a task of its own: whoever waits for it may give up.
+    fn begin(self: &Arc<Self>, mint: &Mint) {
+        let (credentials, mint) = (Arc::clone(self), mint.clone());
+        tokio::spawn(async move {
+            let made = make(&mint).await;
+            let now = credentials.now();
+            credentials.with_purse(&mint.provider, |purse| match made {
+                Ok((token, or)) => {
+                    mint.providers.secrets.learn(&token.value);
+                    purse.minted(now, token, or);
+                }
+                Err(why) => purse.failed(now, mint.providers.secrets.mask(&why)),
+            });
+            credentials.changed.notify_waiters();
+        });
     }
 
-    /// One request for all who wait for a token: the lock is held meanwhile.
-    async fn google(
-        &self,
-        name: &str,
-        (key_file, scope): (&str, &str),
-        client: &Client,
-    ) -> Result<String, String> {
-        let now = SystemTime::now();
-        let mut tokens = self.tokens.lock().await;
-        let known = tokens.get(name).filter(|token| token.until > now + RENEWED_BEFORE);
-        if let Some(token) = known {
-            return Ok(token.value.clone());
+    fn with_purse<T>(&self, provider: &Provider, what: impl FnOnce(&mut Purse) -> T) -> T {
+        let mut purses: MutexGuard<'_, HashMap<String, Purse>> =
+            self.purses.lock().expect("nothing panics while it holds the purses");
+        what(purses.entry(provider.name.clone()).or_default())
+    }
+
+    fn now(&self) -> Moment {
+        self.started.elapsed()
+    }
+}
+
+/// A token, and how long it holds where that is not said.
+async fn make(mint: &Mint) -> Result<(Token, Duration), String> {
+    match &mint.provider.auth {
+        Auth::Google { secret, scope } => {
+            let key_file = mint.providers.secrets.get(secret).unwrap_or_default();
+            let token = google::mint(&key_file, scope, &mint.client).await?;
+            Ok((token, google::HOLDS_FOR))
         }
-        let (url, assertion) = google_assertion(key_file, scope, now)?;
-        let form = format!(
-            "grant_type=urn%3Aietf%3Aparams%3Aoauth%3Agrant-type%3Ajwt-bearer&assertion={assertion}"
-        );
-        let failed = |why: String| format!("cannot get a token of Google's: {why}");
-        let request = client.post(url).header("content-type", "application/x-www-form-urlencoded");
-        let request = request.body(form).timeout(Duration::from_secs(30));
-        let mut answer =
-            request.send().await.map_err(|error| failed(error.without_url().to_string()))?;
-        let status = answer.status();
-        let mut bytes = Vec::new();
-        while let Some(chunk) =
-            answer.chunk().await.map_err(|error| failed(error.without_url().to_string()))?
-        {
-            bytes.extend_from_slice(&chunk);
-            if bytes.len() > ANSWER_BYTES_MAX {
-                return Err(failed("its answer is too long".to_owned()));
-            }
+        Auth::Command(command) => Ok((command::mint(command, mint).await?, command.ttl.0)),
+        Auth::None | Auth::Header { .. } | Auth::Bearer { .. } | Auth::JwtHs256 { .. } => {
+            Err("it has no token that is made".to_owned())
         }
-        let body: Value = serde_json::from_slice(&bytes).unwrap_or_default();
-        let value = body["access_token"].as_str().filter(|_| status.is_success());
-        let value = value.ok_or_else(|| failed(format!("status {status}: {}", body["error"])))?;
-        let seconds = body["expires_in"].as_u64().unwrap_or(3_600).min(86_400);
-        let until = now + Duration::from_secs(seconds);
-        tokens.insert(name.to_owned(), Token { value: value.to_owned(), until });
-        Ok(value.to_owned())
     }
 }
 
@@ -136,40 +183,6 @@ fn hs256(issuer: &str, secret: &str, (ttl, skew): (Duration, Duration), now: Sys
     format!("{text}.{}", URL_SAFE_NO_PAD.encode(signed))
 }
 
-/// Where to ask for a token, and the signed text that asks for it (RFC 7523).
-fn google_assertion(
-    key_file: &str,
-    scope: &str,
-    now: SystemTime,
-) -> Result<(url::Url, String), String> {
-    let wrong = |what: &str| format!("the secret is no key file of a service account: {what}");
-    let file: Value = serde_json::from_str(key_file).map_err(|_| wrong("it is not JSON"))?;
-    let text = |name: &str| file[name].as_str().ok_or_else(|| wrong(&format!("it lacks {name}")));
-    let place = file["token_uri"].as_str().unwrap_or(GOOGLE_TOKENS);
-    let url = url::Url::parse(place).map_err(|_| wrong("token_uri is no URL"))?;
-    if url.scheme() != "https" {
-        return Err(wrong("token_uri is not https"));
-    }
-    let claims = json!({
-        "iss": text("client_email")?, "scope": scope, "aud": place,
-        "iat": unix(now), "exp": unix(now) + 3_600,
-    });
-    let unsigned = unsigned(&json!({"alg": "RS256", "typ": "JWT"}), &claims);
-    let body: String =
-        text("private_key")?.lines().filter(|line| !line.starts_with("-----")).collect();
-    let der = STANDARD.decode(body.trim()).map_err(|_| wrong("private_key is no PEM"))?;
-    let key = rsa::KeyPair::from_pkcs8(&der).map_err(|_| wrong("private_key is no RSA key"))?;
-    let mut signed = vec![0; key.public().modulus_len()];
-    key.sign(
-        &signature::RSA_PKCS1_SHA256,
-        &rand::SystemRandom::new(),
-        unsigned.as_bytes(),
-        &mut signed,
-    )
-    .map_err(|_| wrong("private_key cannot sign"))?;
-    Ok((url, format!("{unsigned}.{}", URL_SAFE_NO_PAD.encode(signed))))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -187,20 +200,5 @@ mod tests {
         let signed = URL_SAFE_NO_PAD.decode(parts[2]).expect("base64");
         hmac::verify(&key, format!("{}.{}", parts[0], parts[1]).as_bytes(), &signed)
             .expect("signed");
-    }
-
-    #[test]
-    fn a_key_file_that_is_none_is_refused_without_being_told() {
-        let email = "\"client_email\": \"a@b\"";
-        for (file, told) in [
-            ("s3cret".to_owned(), "it is not JSON"),
-            ("{}".to_owned(), "it lacks client_email"),
-            (format!("{{{email}}}"), "it lacks private_key"),
-            (format!("{{{email}, \"private_key\": \"s3cret\"}}"), "private_key is no"),
-            (format!("{{{email}, \"token_uri\": \"http://x\"}}"), "token_uri is not https"),
-        ] {
-            let refusal = google_assertion(&file, "s", SystemTime::now()).expect_err(&file);
-            assert!(refusal.contains(told) && !refusal.contains("s3cret"), "{refusal}");
-        }
     }
 }

@@ -43,6 +43,7 @@ impl Workload for Remote {
             Providers::read(folder.map(Path::new), &|name| std::env::var(name).ok())?;
         let scratch = Some(&settings.scratch_dir).filter(|folder| !folder.is_empty());
         providers.rates_dir = scratch.map(|folder| Path::new(folder).join("rates"));
+        providers.start_broker()?;
         let abilities = providers.told();
         let _ = self.providers.set(Arc::new(providers));
         Ok(abilities)

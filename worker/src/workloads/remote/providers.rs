@@ -3,8 +3,10 @@
 
 pub(super) mod tls;
 
+use super::credential::errand;
 use super::secrets::Secrets;
-use shiftboss_provider::description::Provider;
+use crate::launcher::{Broker, check_owner};
+use shiftboss_provider::description::{Auth, Provider};
 use shiftboss_provider::load::{BYTES_MAX, load};
 use shiftboss_provider::shipped;
 use std::collections::BTreeMap;
@@ -23,6 +25,10 @@ pub(super) struct Providers {
     pub(super) rates_dir: Option<PathBuf>,
     /// This boot, see [`super::rates`].
     pub(super) boot: [u8; 64],
+    /// Who runs commands that print tokens, where there are any.
+    pub(super) broker: Option<Broker>,
+    /// Their numbers there, by the names of their providers.
+    pub(super) commands: BTreeMap<String, u32>,
 }
 
 impl Providers {
@@ -53,6 +59,13 @@ impl Providers {
                 })
             });
             let provider = provider.and_then(|one| tls.read(&one).map(|()| one));
+            let provider = provider.and_then(|one| match &one.auth {
+                // What it says is run with this user's rights.
+                Auth::Command(_) => check_owner(Path::new(&file))
+                    .map(|()| one)
+                    .map_err(|why| format!("it names a command to run, and {why}")),
+                _ => Ok(one),
+            });
             if let Ok(provider) = &provider {
                 names.extend(provider.secrets());
             }
@@ -66,7 +79,34 @@ impl Providers {
             tls,
             rates_dir: None,
             boot: super::rates::boot_id(),
+            broker: None,
+            commands: BTreeMap::new(),
         })
+    }
+
+    /// Starts the broker, where a provider that can be used has a command. Before the seal.
+    ///
+    /// # Errors
+    /// A sentence: the kernel refuses it.
+    pub(super) fn start_broker(&mut self) -> Result<(), String> {
+        let mut errands = Vec::new();
+        for (name, provider) in &self.known {
+            let Ok(provider) = provider else { continue };
+            let Auth::Command(command) = &provider.auth else { continue };
+            if self.secrets.lack(&provider.secrets()).is_some() {
+                continue;
+            }
+            let number = u32::try_from(errands.len()).map_err(|_| "too many commands")?;
+            errands.push(errand(command, &self.secrets)?);
+            self.commands.insert(name.clone(), number);
+        }
+        if !errands.is_empty() {
+            let started = Broker::start(errands).map_err(|error| {
+                format!("cannot start the process that runs commands of providers: {error}")
+            });
+            self.broker = Some(started?);
+        }
+        Ok(())
     }
 
     /// The provider of this name, whether its secrets are there or not.

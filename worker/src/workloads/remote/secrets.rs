@@ -1,15 +1,19 @@
 //! Secrets by name: from the worker's environment, from a file that the environment names, or
 //! from systemd's credentials. Read once, before the seal; never told.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::path::Path;
+use std::sync::{PoisonError, RwLock};
 
 /// The largest secret that is read, bytes: a key file of a service account has about 2,300.
 const BYTES_MAX: u64 = 64 << 10;
 
 /// Shorter ones are not masked: they would be found in ordinary words.
 const MASKED_BYTES_MIN: usize = 6;
+
+/// Tokens that are remembered, to be masked.
+const MADE_MAX: usize = 64;
 
 /// What stands in the place of a secret.
 const MASK: &str = "***";
@@ -19,6 +23,8 @@ const MASK: &str = "***";
 pub(super) struct Secrets {
     found: BTreeMap<String, String>,
     missing: BTreeMap<String, String>,
+    /// Tokens that were made here, the latest last.
+    made: RwLock<VecDeque<String>>,
 }
 
 impl fmt::Debug for Secrets {
@@ -51,10 +57,22 @@ impl Secrets {
         names.iter().find_map(|name| self.missing.get(name).cloned())
     }
 
+    /// Masks this token too, from now on.
+    pub(super) fn learn(&self, token: &str) {
+        let mut made = self.made.write().unwrap_or_else(PoisonError::into_inner);
+        made.retain(|known| known != token);
+        made.push_back(token.to_owned());
+        if made.len() > MADE_MAX {
+            made.pop_front();
+        }
+    }
+
     /// `text` without any secret in it: providers repeat a key that they refuse.
     pub(super) fn mask(&self, text: &str) -> String {
         let mut masked = text.to_owned();
-        for secret in self.found.values().filter(|secret| secret.len() >= MASKED_BYTES_MIN) {
+        let made = self.made.read().unwrap_or_else(PoisonError::into_inner);
+        let all = self.found.values().chain(made.iter());
+        for secret in all.filter(|secret| secret.len() >= MASKED_BYTES_MIN) {
             if masked.contains(secret.as_str()) {
                 masked = masked.replace(secret.as_str(), MASK);
             }
@@ -123,6 +141,12 @@ mod tests {
     fn a_secret_is_in_no_text_that_is_told() {
         let secrets = read(&["A", "B"], &[("A", "sk-123456"), ("B", "")]);
         assert_eq!(secrets.mask("key sk-123456 is wrong"), "key *** is wrong");
+        for number in 0..200 {
+            secrets.learn(&format!("made-{number:03}"));
+            secrets.learn("made-first");
+        }
+        let told = secrets.mask("made-first, made-199 and sk-123456 are wrong");
+        assert_eq!(told, "***, *** and *** are wrong");
         assert!(!format!("{secrets:?}").contains("sk-123456"));
         assert!(secrets.lack(&["B".to_owned()]).expect("empty").contains("is empty"));
     }

@@ -1,7 +1,7 @@
 //! Requests and their answers: one HTTP client per provider, every answer bounded in bytes and
 //! time, every address checked, every redirection followed by hand.
 
-use super::credential::Credentials;
+use super::credential::{Credentials, Mint, Proof};
 use super::download::Throttle;
 use super::guard::Guard;
 use super::providers::{Providers, tls};
@@ -32,9 +32,8 @@ const SHOWN_BYTES_MAX: usize = 200;
 #[derive(Clone)]
 pub(super) struct Lane {
     pub(super) provider: Arc<Provider>,
-    providers: Arc<Providers>,
     credentials: Arc<Credentials>,
-    client: Client,
+    mint: Mint,
     guard: Guard,
     /// For the downloads of all operations.
     pub(super) throttle: Arc<Throttle>,
@@ -67,11 +66,12 @@ impl Lane {
             .user_agent(concat!("shiftboss/", env!("CARGO_PKG_VERSION")))
             .build()
             .map_err(|error| format!("cannot make an HTTP client: {error}"))?;
+        let mint =
+            Mint { provider: Arc::clone(provider), providers: Arc::clone(providers), client };
         Ok(Self {
             provider: Arc::clone(provider),
-            providers: Arc::clone(providers),
             credentials: Arc::clone(credentials),
-            client,
+            mint,
             guard,
             throttle: Arc::new(Throttle::new(rate)),
         })
@@ -79,22 +79,32 @@ impl Lane {
 
     /// Sends a request and reads its answer.
     pub(super) async fn ask(&self, request: Request, bounds: Bounds) -> Result<Answer, Loss> {
+        // First: a request that waits for its token in vain was surely not sent.
+        let proof = self.proof(&request.url).await?;
         let answered =
-            tokio::time::timeout(bounds.time_max, self.ask_on(&request, bounds.bytes_max));
-        let answer = answered.await.unwrap_or_else(|_| {
+            tokio::time::timeout(bounds.time_max, self.ask_on(&request, &proof, bounds.bytes_max));
+        answered.await.unwrap_or_else(|_| {
             let why = format!("no whole answer within {} s", bounds.time_max.as_secs());
             Err(Loss { may_have_arrived: true, is_final: false, why })
-        });
-        if let Ok(answer) = &answer
-            && answer.status == 401
-        {
-            self.credentials.forget(&self.provider).await;
-        }
-        answer
+        })
     }
 
-    async fn ask_on(&self, request: &Request, bytes_max: usize) -> Result<Answer, Loss> {
-        let mut response = self.open(request, &[]).await?;
+    /// What proves to this URL's host who asks; nothing where it is not the provider's.
+    async fn proof(&self, url: &Url) -> Result<Option<Proof>, Loss> {
+        if !is_of_provider(&self.provider, url) {
+            return Ok(None);
+        }
+        let proof = self.credentials.proof(&self.mint).await;
+        proof.map_err(|why| Loss { may_have_arrived: false, is_final: false, why })
+    }
+
+    async fn ask_on(
+        &self,
+        request: &Request,
+        proof: &Option<Proof>,
+        bytes_max: usize,
+    ) -> Result<Answer, Loss> {
+        let mut response = self.follow(request, &[], proof).await?;
         let status = response.status().as_u16();
         let headers = response.headers().clone();
         let find = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
@@ -129,11 +139,21 @@ impl Lane {
         request: &Request,
         headers: &[(HeaderName, String)],
     ) -> Result<Response, Loss> {
+        let proof = self.proof(&request.url).await?;
+        self.follow(request, headers, &proof).await
+    }
+
+    async fn follow(
+        &self,
+        request: &Request,
+        headers: &[(HeaderName, String)],
+        proof: &Option<Proof>,
+    ) -> Result<Response, Loss> {
         let never = |why: String| Loss { may_have_arrived: false, is_final: true, why };
         let mut url = request.url.clone();
         for _ in 0..=REDIRECTIONS_MAX {
             self.guard.check(&url).map_err(never)?;
-            let response = self.send(request, url.clone(), headers).await?;
+            let response = self.send(request, url.clone(), headers, proof).await?;
             let next = response
                 .headers()
                 .get(LOCATION)
@@ -154,6 +174,7 @@ impl Lane {
         request: &Request,
         url: Url,
         headers: &[(HeaderName, String)],
+        proof: &Option<Proof>,
     ) -> Result<Response, Loss> {
         let unsent = |is_final: bool, why: String| Loss { may_have_arrived: false, is_final, why };
         let method = match request.method {
@@ -164,29 +185,40 @@ impl Lane {
         };
         let mut map = HeaderMap::new();
         let of_provider = is_of_provider(&self.provider, &url);
+        let fresh = match proof {
+            // A redirection has come back to the provider.
+            None => self.proof(&url).await?,
+            Some(_) => None,
+        };
+        let proof = proof.as_ref().or(fresh.as_ref()).filter(|_| of_provider);
         // What a description says of headers is for its provider: a redirection may lead away.
         if of_provider {
             for (name, value) in &request.headers {
                 put(&mut map, name, value).map_err(|why| unsent(true, why))?;
             }
-            let secrets = &self.providers.secrets;
-            let credential = self.credentials.header(&self.provider, secrets, &self.client).await;
-            if let Some((name, value)) = credential.map_err(|why| unsent(false, why))? {
-                put(&mut map, &name, &value).map_err(|why| unsent(true, why))?;
+            if let Some(proof) = proof {
+                put(&mut map, &proof.name, &proof.value).map_err(|why| unsent(true, why))?;
             }
         }
         for (name, value) in headers {
             put(&mut map, name.as_str(), value).map_err(|why| unsent(true, why))?;
         }
-        let mut building = self.client.request(method, url).headers(map);
+        let mut building = self.mint.client.request(method, url).headers(map);
         if let Some((kind, bytes)) = &request.body {
             building = building.header("content-type", kind).body(bytes.clone());
         }
-        building.send().await.map_err(|error| Loss {
+        let response = building.send().await.map_err(|error| Loss {
             may_have_arrived: !(error.is_connect() || error.is_builder()),
             is_final: error.is_builder(),
             why: chain(&error),
-        })
+        })?;
+        if let Some(token) = proof.and_then(|proof| proof.token.as_ref()) {
+            match response.status().as_u16() {
+                401 => self.credentials.refused(&self.provider, token),
+                _ => self.credentials.worked(&self.provider, token),
+            }
+        }
+        Ok(response)
     }
 }
 
