@@ -204,10 +204,29 @@ fn a_lag_of_polls_is_told_with_the_worker_and_is_over_when_they_are_served() {
     let printed = stage.run(&["workers"]);
     let printed = String::from_utf8_lossy(&printed.stdout).into_owned();
     assert!(printed.contains("POLL LAG") && printed.contains(" s "), "{printed}");
+    let printed = stage.run(&["types"]);
+    let printed = String::from_utf8_lossy(&printed.stdout).into_owned();
+    let of_type = |name: &str| {
+        let row = printed.lines().find(|line| line.starts_with(name)).expect("it is listed");
+        row.contains(" s ")
+    };
+    assert!(printed.contains("POLL LAG") && of_type("remote") && !of_type("noop"), "{printed}");
+    let printed = stage.run(&["status"]);
+    let printed = String::from_utf8_lossy(&printed.stdout).into_owned();
+    assert!(printed.lines().any(|line| line.starts_with("poll lag ")), "{printed}");
+    let types = stage.json(&["types", "--json"]);
+    let of_type = |name: &str| {
+        let rows = types.as_array().expect("a list").iter();
+        rows.clone().find(|row| row["type"] == name).expect("it is listed")["poll_lag_ms"].clone()
+    };
+    assert!(of_type("remote").as_f64().is_some_and(|lag| lag > 0.0), "{types}");
+    assert!(of_type("noop").is_null(), "{types}");
+    let lag_of_all = || stage.json(&["status", "--json"])["poll_lag_ms"].as_f64();
+    assert!(lag_of_all().is_some_and(|lag| lag > 0.0));
     for id in ids {
         result(&stage, id);
     }
-    wait_until("none is late any more", || lag() == Some(0.0));
+    wait_until("none is late any more", || lag() == Some(0.0) && lag_of_all() == Some(0.0));
 }
 
 #[test]

@@ -265,6 +265,25 @@ fn a_worker_whose_broker_is_killed_gives_its_jobs_back_and_the_next_one_goes_on(
 }
 
 #[test]
+fn a_worker_gets_tokens_while_no_supervisor_runs() {
+    let minter = Minter::new("plain", 3_600_000);
+    let behaviour = Behaviour { polls: 20, ..tokens() };
+    let (mut stage, simulator) = stage(SHAPE, &behaviour, |text| minter.describe(text, ""));
+    let id = stage.insert("remote", &payload(&stage, SHAPE, "a", ""));
+    wait_until("it is polled", || of_kind(&simulator.journal(), "poll") >= 2);
+    let worker = worker_of(&stage).expect("it runs");
+    stage.signal(Signal::SIGKILL);
+    stage.wait_for_end();
+    simulator.revoke("1");
+    wait_until("the command has run again", || minter.runs() == 2);
+    let before = of_kind(&simulator.journal(), "poll");
+    wait_until("it is polled on", || of_kind(&simulator.journal(), "poll") > before);
+    stage.start();
+    assert_eq!(result(&stage, id)["files"][0]["bytes"], 100_000);
+    assert_eq!((worker_of(&stage), stage.attempts(id).len()), (Some(worker), 1));
+}
+
+#[test]
 fn a_worker_that_is_killed_leaves_neither_broker_nor_command() {
     let minter = Minter::new("hang", 3_600_000);
     let (stage, simulator) = stage(SHAPE, &tokens(), |text| minter.describe(text, ""));

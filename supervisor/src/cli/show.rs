@@ -99,6 +99,9 @@ pub(super) fn status(context: &Context) -> Result<(), Error> {
     for (name, value) in lines {
         context.out.line(&format!("{name:<20} {value}"))?;
     }
+    if status["poll_lag_ms"].is_number() {
+        context.out.line(&format!("{:<20} {}", "poll lag", lag(&status["poll_lag_ms"])))?;
+    }
     // Said only while there is one: what wants a person's attention stands out.
     for one in status["breakers"].as_array().into_iter().flatten() {
         let name = format!("breaker of {}", table::plain(&one["type"]));
@@ -127,9 +130,7 @@ pub(super) fn workers(context: &Context) -> Result<(), Error> {
             table::plain(&row["state"]),
             row["cpu"].as_f64().map_or_else(|| "-".to_owned(), |cpu| format!("{cpu:.0} %")),
             row["memory"].as_u64().map_or_else(|| "-".to_owned(), table::size),
-            row["gauges"]["poll_lag_ms"]
-                .as_f64()
-                .map_or_else(|| "-".to_owned(), |lag| format!("{:.1} s", lag / 1_000.0)),
+            lag(&row["gauges"]["poll_lag_ms"]),
             table::time(&row["started_at"]),
             attempts,
         ]
@@ -138,6 +139,11 @@ pub(super) fn workers(context: &Context) -> Result<(), Error> {
     let head =
         ["ID", "TYPE", "SLOT", "PID", "STATE", "CPU", "MEMORY", "POLL LAG", "STARTED", "JOBS"];
     context.out.line(&table::aligned(&head, &rows, &[0, 2, 3, 5, 6, 7]))
+}
+
+/// How much later than wanted operations are asked for, milliseconds, where that is told.
+fn lag(milliseconds: &Value) -> String {
+    milliseconds.as_f64().map_or_else(|| "-".to_owned(), |lag| format!("{:.1} s", lag / 1_000.0))
 }
 
 pub(super) fn types(context: &Context) -> Result<(), Error> {
@@ -160,12 +166,13 @@ pub(super) fn types(context: &Context) -> Result<(), Error> {
                 table::plain(&row["running"]),
                 table::plain(&row["limits"]["running"])
             ),
+            lag(&row["poll_lag_ms"]),
             table::plain(&row["breaker"]),
         ]
     };
     let rows: Vec<_> = rows.as_array().into_iter().flatten().map(cells).collect();
-    let head = ["TYPE", "STATE", "WORKERS", "WAITING", "RUNNING", "BREAKER"];
-    context.out.line(&table::aligned(&head, &rows, &[2, 3, 4]))
+    let head = ["TYPE", "STATE", "WORKERS", "WAITING", "RUNNING", "POLL LAG", "BREAKER"];
+    context.out.line(&table::aligned(&head, &rows, &[2, 3, 4, 5]))
 }
 
 pub(super) fn config(

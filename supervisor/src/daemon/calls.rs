@@ -215,6 +215,7 @@ impl Daemon {
             "poll_interval_ms": u64::try_from(status.poll_interval.as_millis()).unwrap_or(u64::MAX),
             "notices_foreign_commits": self.watched,
             "breakers": broken,
+            "poll_lag_ms": self.fleet.poll_lag_ms(None),
             "trouble": self.trouble.as_ref().map(|trouble| &trouble.text),
         })
     }
@@ -285,6 +286,7 @@ impl Daemon {
                 "running": one.running,
                 "limits": limits,
                 "breaker": one.breaker,
+                "poll_lag_ms": self.fleet.poll_lag_ms(Some(&one.name)),
             })
         };
         let rows: Vec<_> = self.crew.types_view(self.clock.now()).into_iter().map(row).collect();

@@ -105,6 +105,14 @@ impl Fleet {
         self.processes.get(&worker).map(|one| &one.gauges)
     }
 
+    /// How much later than wanted operations are asked for, milliseconds: the worst of the workers
+    /// of a type, or of all. `None`: no worker tells it.
+    pub(super) fn poll_lag_ms(&self, job_type: Option<&str>) -> Option<f64> {
+        let is_its = |one: &&WorkerProcess| job_type.is_none_or(|name| one.job_type == name);
+        let told = self.processes.values().filter(is_its);
+        told.filter_map(|one| one.gauges.get("poll_lag_ms").copied()).reduce(f64::max)
+    }
+
     /// A fleet without workers, of the instance with this id.
     pub(super) fn new(config: &Config, instance: &str, groups: Groups) -> Self {
         Self {
