@@ -9,6 +9,7 @@ use shiftboss_tests::provider::scene::{dark, of_kind, payload, result, stage};
 use shiftboss_tests::provider::{Behaviour, Shape, Simulator, check};
 use shiftboss_tests::{Stage, skip, wait_for, wait_until};
 use std::os::unix::fs::PermissionsExt;
+use std::time::{Duration, Instant};
 
 const SHAPE: Shape = Shape::Generic;
 
@@ -124,6 +125,19 @@ fn a_provider_that_refuses_every_token_causes_no_storm_of_them() {
     assert_eq!(check::paid_twice(&journal), Vec::<String>::new());
 }
 
+#[test]
+fn a_token_that_the_provider_repeats_is_in_no_error_in_no_log_and_not_in_the_table() {
+    let minter = Minter::new("plain", 3_600_000);
+    let (stage, simulator) = stage(SHAPE, &tokens(), |text| minter.describe(text, ""));
+    simulator.revoke("all");
+    let id = stage.insert("remote", &payload(&stage, SHAPE, "a", ""));
+    let job = stage.wait_for_state(id, "failed");
+    assert!(job.last_error.contains("Bearer ***"), "{}", job.last_error);
+    // Once with each of two tokens, and nothing was paid for.
+    assert_eq!((minter.runs(), of_kind(&simulator.journal(), "unproved")), (2, 2));
+    assert_untold(&stage, &stage.json(&["job", &id.to_string(), "--json"]).to_string());
+}
+
 /// A provider of its own, at the simulator, for each way to fail.
 fn provider_of(stage: &Stage, minter: &Minter, mode: &str) -> String {
     let text = std::fs::read_to_string(stage.path("providers/generic.toml")).expect("described");
@@ -192,6 +206,19 @@ fn a_command_that_fails_in_any_way_costs_time_and_nothing_else() {
     let journal = simulator.journal();
     assert_eq!((of_kind(&journal, "submit"), of_kind(&journal, "unproved")), (10, 0));
     assert_untold(&stage, &stage.json(&["jobs", "--json"]).to_string());
+}
+
+#[test]
+fn a_submission_that_waits_for_its_token_was_surely_not_sent() {
+    let minter = Minter::new("slow", 3_600_000);
+    // A provider that cannot be asked about a lost answer: its job would be held.
+    let shape = Shape::Replicate;
+    let (stage, simulator) = stage(shape, &tokens(), |text| {
+        minter.describe(text, "").replace("[submit]", "[submit]\ntimeout = \"1s\"")
+    });
+    let id = stage.insert("remote", &payload(&stage, shape, "a", ""));
+    assert_eq!(result(&stage, id)["files"][0]["bytes"], 100_000);
+    assert_eq!((of_kind(&simulator.journal(), "submit"), minter.runs()), (1, 1));
 }
 
 #[test]
@@ -286,14 +313,20 @@ fn a_worker_gets_tokens_while_no_supervisor_runs() {
 #[test]
 fn a_worker_that_is_killed_leaves_neither_broker_nor_command() {
     let minter = Minter::new("hang", 3_600_000);
-    let (stage, simulator) = stage(SHAPE, &tokens(), |text| minter.describe(text, ""));
+    let (mut stage, simulator) = stage(SHAPE, &tokens(), |text| minter.describe(text, ""));
     let id = stage.insert("remote", &payload(&stage, SHAPE, "a", ""));
     let command = wait_for("the command runs", || minter.pids("runs").first().copied());
     let worker = worker_of(&stage).expect("it runs");
     let broker = broker_of(worker).expect("it has one");
     minter.set_mode("plain");
+    // Nobody is left who would kill them.
+    stage.signal(Signal::SIGKILL);
+    stage.wait_for_end();
     kill(Pid::from_raw(worker), Signal::SIGKILL).expect("it is ours");
+    let killed = Instant::now();
     wait_until("both are gone", || is_gone(broker) && is_gone(command));
+    assert!(killed.elapsed() < Duration::from_secs(20), "its own time ended it");
+    stage.start();
     result(&stage, id);
     assert_eq!(of_kind(&simulator.journal(), "submit"), 1);
 }

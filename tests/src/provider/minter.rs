@@ -22,6 +22,7 @@ json) printf '{"status": {"token": "%s", "expirationTimestamp": "%s"}}\n' "$toke
     "$(date -u -d "@$((end / 1000))" +%Y-%m-%dT%H:%M:%SZ)" ;;
 spy) env > env; ls -l /proc/self/fd > fds; cat /proc/self/status > status; ulimit -c > core
     echo "$token" ;;
+slow) sleep 2; echo "$token" ;;
 hang) exec sleep 600 ;;
 closed) exec sleep 600 < /dev/null > /dev/null 2>&1 ;;
 forks) setsid sh -c 'trap "" TERM HUP; echo $$ >> left; sleep 600; :' < /dev/null > /dev/null 2>&1 &
