@@ -206,6 +206,6 @@ fn video(command: &mut FfmpegCommand, keying: &Keying<'_>) {
     }
     command.fps_mode("vfr");
     if keying.facts.video.irregular && keying.format != Format::Webm {
-        command.args(["-enc_time_base", FINE_CLOCK]);
+        command.args(["-enc_time_base:v", FINE_CLOCK]);
     }
 }
