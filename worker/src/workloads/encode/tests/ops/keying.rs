@@ -106,12 +106,13 @@ fn high_definition_silent_odd_irregular_and_single_pictures_are_keyed_too() {
     };
     let matrix = ",format=gbrp,scale=out_color_matrix=bt709:out_range=pc,format=yuv444p|";
     let hd = format!("{matrix} -c:v ffv1 -colorspace bt709 -color_range pc");
-    let gaps = "s=128x72:r=30 -t 1 -fps_mode vfr";
+    let gaps = ",settb=1/1000,setpts=PTS+mod(N\\,3)*7|";
+    let gaps = format!("{gaps} -fps_mode passthrough -enc_time_base 1/1000 {FAST}");
     for (film, frames) in [
         (make("hd.mkv", "s=160x90:r=5 -t 1", &hd), 5),
         (make("odd.mkv", "s=321x181:r=10 -t 1", "-c:v ffv1 -pix_fmt yuv444p10le"), 10),
         (make("rgb.mkv", "s=128x72:r=10 -t 1", "-c:v ffv1 -pix_fmt bgr0"), 10),
-        (make("gaps.mkv", gaps, &format!("{FAST} -bsf:v setts=pts=PTS+mod(N\\,3)*7")), 30),
+        (make("gaps.mkv", "s=128x72:r=30 -t 1", &gaps), 30),
         (make("one.mkv", "s=128x72:r=25 -frames:v 1", "-c:v ffv1"), 1),
     ] {
         let told = run(&studio, "keying", &film, &json!({})).expect("it can be keyed");
