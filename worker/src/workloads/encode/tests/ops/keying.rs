@@ -53,6 +53,32 @@ fn a_screen_is_found_and_becomes_transparent_in_webm() {
 }
 
 #[test]
+fn the_grain_of_a_screen_costs_nothing_once_it_is_transparent() {
+    let studio = Studio::new();
+    let mut sizes = [0, 0];
+    for (size, grain) in sizes.iter_mut().zip(["", ",noise=alls=14:allf=t"]) {
+        let film = studio.path("grain.mp4");
+        let screen = format!("color=0x00B140:s=320x180:r=25{grain}");
+        let inputs = format!("-f lavfi -i {screen} -f lavfi -i color=0xC04020:s=80x100:r=25");
+        let graph = "-filter_complex [0][1]overlay=x=60+60*t:y=40";
+        ffmpeg(&format!("{inputs} {graph} -t 2 {FAST} -crf 12"), &film);
+        let told = run(&studio, "keying", &film, &json!({})).expect("it can be keyed");
+        assert!(
+            told["outputs"][0]["alpha"]["transparent"].as_f64().is_some_and(|share| share > 0.8)
+        );
+        let path = output(&told);
+        *size = path.metadata().expect("it is there").len();
+        // The box is from 120 to 200, and is what it was up to its edge.
+        for place in [(124, 90), (160, 90), (193, 90)] {
+            let actor = pixel(&path, "-c:v libvpx-vp9", 1.0, place);
+            assert!(is_near(actor, RED, 24), "{place:?}: {actor:?}");
+        }
+    }
+    // What is left of it lies around the box; all of it would be a hundred times as much.
+    assert!(sizes[1] < 20 * sizes[0], "{sizes:?}");
+}
+
+#[test]
 fn prores_keeps_transparency_and_the_sound_as_it_is() {
     let studio = Studio::new();
     let film = screen(&studio, "actor.mp4", "0x0047BB", FAST);
