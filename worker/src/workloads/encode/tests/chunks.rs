@@ -1,5 +1,7 @@
 //! Films in chunks equal films in one go, whatever they are like and however often they begin.
 
+mod ahead;
+
 use super::super::ladder;
 use super::stage::{Stage, Studio, ffmpeg, ffprobe};
 use crate::StopReason;

@@ -25,6 +25,8 @@ pub(super) struct Stage {
     /// Stop with this reason once a progress note contains this text.
     pub(super) stop_at: Option<(&'static str, StopReason)>,
     pub(super) stopped: Mutex<Option<StopReason>>,
+    /// This file appears at that moment.
+    pub(super) touch_at_stop: Option<PathBuf>,
     /// Checkpoints fail: the supervisor is gone.
     pub(super) no_checkpoints: bool,
     /// What outlives the attempt.
@@ -92,6 +94,9 @@ impl Host for Stage {
             && note.contains(text)
         {
             *self.stopped.lock().expect("no test panics with it") = Some(reason);
+            if let Some(file) = &self.touch_at_stop {
+                std::fs::write(file, "").expect("the temporary folder can be written");
+            }
         }
         if let Some((text, from, to)) = &self.rename_at
             && note.contains(text)
