@@ -236,6 +236,17 @@ pub(super) fn ffprobe(arguments: &str, path: &Path) -> Vec<String> {
     values.filter(|value| !value.is_empty()).collect()
 }
 
+/// What a filter says of each picture of a film beside another film, behind `key`.
+pub(super) fn scores((filter, key): (&str, &str), one: &Path, other: &Path) -> Vec<f64> {
+    let stats = one.with_extension(filter);
+    let graph = format!("[0:v][1:v]{filter}=stats_file={}", stats.display());
+    let inputs = format!("-i {} -i {}", one.display(), other.display());
+    ffmpeg(&format!("{inputs} -lavfi {graph} -f null"), Path::new("-"));
+    let text = std::fs::read_to_string(stats).expect("ffmpeg wrote it");
+    let score = |line: &str| line.split(key).nth(1)?.split(' ').next()?.parse().ok();
+    text.lines().map(|line| score(line).expect("every line has it")).collect()
+}
+
 /// The first `percent` of `path` under another name.
 pub(super) fn cut(path: &Path, percent: usize, to: &Path) {
     let bytes = std::fs::read(path).expect("the film was made");
