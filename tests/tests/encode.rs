@@ -127,12 +127,17 @@ fn chunked_as(stage: &Stage, test: &str, format: &str) -> Option<i64> {
     Some(stage.insert("encode", &payload.to_string()))
 }
 
+/// Where the chunks of a job lie.
+fn kept(stage: &Stage, job: i64) -> PathBuf {
+    stage.path(&format!("jobs.db.work/scratch/encode/{job}-kept"))
+}
+
 /// Chunks of a job that are finished.
 fn finished_chunks(stage: &Stage, job: i64) -> u64 {
-    let kept = stage.path(&format!("jobs.db.work/scratch/encode/{job}-kept"));
-    let entries = std::fs::read_dir(kept).into_iter().flatten().flatten();
+    let entries = std::fs::read_dir(kept(stage, job)).into_iter().flatten().flatten();
     let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
-    let count = names.filter(|name| name.starts_with("chunk-") && !name.ends_with(".part")).count();
+    // Those that are made have an ending, and those that nobody has checked yet.
+    let count = names.filter(|name| name.starts_with("chunk-") && !name.contains('.')).count();
     count.try_into().expect("there are ten at most")
 }
 
@@ -145,18 +150,18 @@ fn wait_for_chunks(stage: &Stage, job: i64, count: u64) -> u64 {
 }
 
 /// All ten chunks are in the outputs, and those that were finished at a time were taken over,
-/// besides one that may have been finished just after.
+/// besides one that was only to be checked, and one that may have been finished just after.
 fn has_resumed(stage: &Stage, job: i64, finished: u64) {
     let row = stage.wait_for_state(job, "succeeded");
     assert_eq!(row.attempt, 2);
     let result: Value = serde_json::from_str(&row.result.unwrap_or_default()).expect("JSON");
     assert_eq!(result["chunks"], 10, "{result}");
     let resumed = result["resumed"].as_u64().expect("it is a number");
-    assert!((finished..=finished + 1).contains(&resumed), "{resumed} of {finished}");
+    assert!((finished..=finished + 2).contains(&resumed), "{resumed} of {finished}");
     let outputs = outputs(stage);
     assert_eq!(outputs.len(), 2, "{outputs:?}");
     assert!(outputs.iter().all(|path| picture(path).2 == 600));
-    assert!(!stage.path(&format!("jobs.db.work/scratch/encode/{job}-kept")).exists());
+    assert!(!kept(stage, job).exists());
 }
 
 #[test]
@@ -234,7 +239,68 @@ fn a_cancelled_film_in_chunks_leaves_nothing() {
     wait_for_chunks(&stage, job, 2);
     assert!(stage.run(&["cancel", &job.to_string()]).status.success());
     stage.wait_for_state(job, "cancelled");
-    assert!(!stage.path(&format!("jobs.db.work/scratch/encode/{job}-kept")).exists());
+    assert!(!kept(&stage, job).exists());
+    assert_eq!(outputs(&stage), Vec::<PathBuf>::new());
+}
+
+/// A stage whose first attempt never ends the check of the third chunk.
+fn with_a_slow_check() -> Stage {
+    let mut stage = Stage::dark("[types.encode]\nworkers = { max = 1 }\n");
+    std::fs::create_dir(stage.path("tools")).expect("the folder is ours");
+    let path = stage.path("tools/ffprobe");
+    let script = "#!/bin/sh\n\
+        case \"$SHIFTBOSS_ATTEMPT $*\" in '1 '*chunk-00002.unchecked*) exec sleep 600 ;; esac\n\
+        exec /usr/bin/env ffprobe \"$@\"\n";
+    std::fs::write(&path, script).expect("the folder is ours");
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(&path, mode).expect("the file is ours");
+    stage.reconfigure("", &format!("[tools]\nffprobe = {path:?}\n"));
+    stage.start();
+    stage
+}
+
+#[test]
+fn kill_9_while_a_chunk_is_checked_and_the_next_encoded_costs_that_one_only() {
+    let name = "kill_9_while_a_chunk_is_checked_and_the_next_encoded_costs_that_one_only";
+    let stage = with_a_slow_check();
+    let Some(job) = chunked(&stage, name) else { return };
+    let unchecked = kept(&stage, job).join("chunk-00002.unchecked");
+    wait_until("the next one is encoded", || {
+        unchecked.exists() && kept(&stage, job).join("chunk-00003.part").exists()
+    });
+    let inode = |path: &Path| {
+        use std::os::unix::fs::MetadataExt;
+        path.metadata().ok().map(|metadata| metadata.ino())
+    };
+    let before = inode(&unchecked).expect("its check does not end");
+    let attempt = wait_for("an attempt runs", || stage.attempts(job).pop());
+    kill(Pid::from_raw(attempt.pid), Signal::SIGKILL).expect("the worker lives");
+    // Put into its place, and not made again: the folder is the same.
+    let place = kept(&stage, job).join("chunk-00002");
+    let after = wait_for("it is checked", || inode(&place));
+    assert_eq!(after, before);
+    let row = stage.wait_for_state(job, "succeeded");
+    let result: Value = serde_json::from_str(&row.result.unwrap_or_default()).expect("JSON");
+    let resumed = result["resumed"].as_u64().expect("it is a number");
+    // The next one may have been encoded just before.
+    assert!((3..=4).contains(&resumed), "{result}");
+    assert!(outputs(&stage).iter().all(|path| picture(path).2 == 600));
+    assert!(!kept(&stage, job).exists());
+}
+
+#[test]
+fn cancelling_ends_the_check_of_a_chunk_and_the_encode_of_the_next() {
+    let name = "cancelling_ends_the_check_of_a_chunk_and_the_encode_of_the_next";
+    let stage = with_a_slow_check();
+    let Some(job) = chunked(&stage, name) else { return };
+    wait_until("the next one is encoded", || {
+        kept(&stage, job).join("chunk-00003.part").exists() && stage.programs_of(job).len() >= 2
+    });
+    assert!(stage.run(&["cancel", &job.to_string()]).status.success());
+    let row = stage.wait_for_state(job, "cancelled");
+    assert_eq!((row.attempt, row.crash_count), (1, 0));
+    assert!(stage.programs_of(job).is_empty());
+    wait_until("nothing is left", || !kept(&stage, job).exists());
     assert_eq!(outputs(&stage), Vec::<PathBuf>::new());
 }
 

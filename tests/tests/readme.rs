@@ -1,7 +1,7 @@
 //! README.md is true: its commands exist, its examples insert jobs that run, its configuration
 //! is accepted.
 
-use shiftboss_tests::provider::minter::Minter;
+use shiftboss_tests::provider::tokens::minter::Minter;
 use shiftboss_tests::provider::{Behaviour, Shape, scene};
 use shiftboss_tests::{Stage, has_program, output_of, skip, wait_until};
 use std::collections::BTreeSet;

@@ -4,8 +4,8 @@
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::json;
-use shiftboss_tests::provider::minter::{Minter, TOKEN};
 use shiftboss_tests::provider::scene::{dark, of_kind, payload, result, stage};
+use shiftboss_tests::provider::tokens::minter::{Minter, TOKEN};
 use shiftboss_tests::provider::{Behaviour, Shape, Simulator, check};
 use shiftboss_tests::{Stage, skip, wait_for, wait_until};
 use std::os::unix::fs::PermissionsExt;

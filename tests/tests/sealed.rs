@@ -4,7 +4,7 @@
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
-use shiftboss_tests::provider::minter::Minter;
+use shiftboss_tests::provider::tokens::minter::Minter;
 use shiftboss_tests::{Stage, built, skip, wait_until};
 use std::net::{TcpListener, UdpSocket};
 use std::time::Instant;

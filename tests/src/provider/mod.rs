@@ -7,7 +7,6 @@
 
 pub mod check;
 mod http;
-pub mod minter;
 mod operations;
 mod rooms;
 pub mod scene;
@@ -15,6 +14,7 @@ mod server;
 mod shape;
 pub mod storm;
 mod tls;
+pub mod tokens;
 pub mod verdict;
 
 pub use server::serve;
@@ -54,7 +54,7 @@ pub struct Behaviour {
     pub broken_files: u64,
     /// It speaks TLS, as nobody that anybody trusts: see [`Simulator::certificate`].
     pub tls: bool,
-    /// It takes the tokens of [`minter`] instead of a secret, until [`Simulator::revoke`].
+    /// It takes the tokens of [`tokens::minter`] instead of a secret, until [`Simulator::revoke`].
     pub tokens: bool,
     /// Seed of all chance.
     pub seed: u64,
@@ -165,7 +165,9 @@ impl Simulator {
         if self.tls {
             new = format!("{new}\nca_file = {:?}", self.certificate());
         }
-        let text = change(&text.replacen(base, &new, 1));
+        // Veo's files lie elsewhere.
+        let text = text.replacen(base, &new, 1).replace("https://storage.googleapis.com", &here);
+        let text = change(&text);
         let providers = folder.join("providers");
         std::fs::create_dir_all(&providers).expect("the folder is ours");
         std::fs::write(providers.join(format!("{name}.toml")), text).expect("the folder is ours");
@@ -201,6 +203,12 @@ impl Simulator {
     /// When none was revoked.
     pub fn pardon(&self) {
         std::fs::remove_file(self.journal.with_extension("revoked")).expect("it is ours");
+    }
+
+    /// Where its journal is.
+    #[must_use]
+    pub fn journal_path(&self) -> &Path {
+        &self.journal
     }
 
     /// What it has been asked so far.

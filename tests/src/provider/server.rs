@@ -2,10 +2,10 @@
 
 use super::Behaviour;
 use super::http::{self, Request, answer};
-use super::minter;
 use super::rooms::Rooms;
 use super::shape::{Route, Shape};
 use super::tls::{self, Identity};
+use super::tokens::{google, minter};
 use rustls::ServerConfig;
 use serde_json::{Value, json};
 use std::io::{BufReader, Write};
@@ -23,6 +23,9 @@ pub(super) struct House {
     tls: Option<Arc<ServerConfig>>,
     /// Tokens that it takes no more.
     revoked: PathBuf,
+    journal: PathBuf,
+    /// Asked for so far.
+    tokens: AtomicUsize,
     started: Instant,
     /// Connections that are open.
     open: AtomicUsize,
@@ -61,6 +64,8 @@ pub fn serve(shape: Shape, journal: &Path, behaviour: &Value) -> std::io::Result
         base: format!("{scheme}://127.0.0.1:{port}"),
         tls: tls.transpose()?,
         revoked: journal.with_extension("revoked"),
+        journal: journal.to_owned(),
+        tokens: AtomicUsize::new(0),
         started: Instant::now(),
         open: AtomicUsize::new(0),
         connections: AtomicU64::new(0),
@@ -133,7 +138,7 @@ impl House {
 
     fn hear(&self, request: &Request, connection: u64) -> After {
         let at_us = u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX);
-        let route = self.shape.route(&request.method, &request.path);
+        let route = self.shape.route(&request.method, &request.path, &request.body);
         let mut rooms = self.lock();
         let open = self.open.load(Ordering::Relaxed);
         let mut line = json!({
@@ -146,7 +151,17 @@ impl House {
             false => self.shape.is_proved(header),
         };
         let after = match route {
-            Route::File(name) => rooms.file(self, &name, request, &mut line),
+            Route::Token => {
+                line["kind"] = json!("token");
+                let number = self.tokens.fetch_add(1, Ordering::Relaxed) + 1;
+                let aud = format!("{}/token", self.base);
+                let (status, body) = google::token(&request.body, &self.journal, &aud, number);
+                After::GoesOn(answer(status, &[], body.to_string().as_bytes()))
+            }
+            // The links of others are for everybody.
+            Route::File(name) if proved || self.shape != Shape::Veo => {
+                rooms.file(self, &name, request, &mut line)
+            }
             _ if !proved => {
                 line["kind"] = json!("unproved");
                 // Some providers repeat what they refuse.
@@ -155,6 +170,7 @@ impl House {
                 let body = json!({ "error": { "message": told } }).to_string();
                 After::GoesOn(answer(401, &[], body.as_bytes()))
             }
+            Route::File(_) => After::GoesOn(answer(403, &[], b"{}")),
             Route::Submit => rooms.submit(self, request, &mut line),
             Route::Poll(id) => rooms.poll(self, &id, &mut line),
             Route::Result(id) => {

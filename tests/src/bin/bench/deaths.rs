@@ -178,9 +178,12 @@ pub(crate) fn resume() {
     }
 }
 
-/// Chunks that are finished, by name and inode: one that is made again has another inode.
+/// Chunks that are encoded, some still to be checked, by name and inode: one that is made again has
+/// another inode.
 fn finished(stage: &Stage, job: i64) -> BTreeSet<(String, u64)> {
-    chunks(stage, job).into_iter().filter(|(name, _)| !name.ends_with(".part")).collect()
+    let made = chunks(stage, job).into_iter().filter(|(name, _)| !name.ends_with(".part"));
+    let plain = |name: String| name.trim_end_matches(".unchecked").to_owned();
+    made.map(|(name, inode)| (plain(name), inode)).collect()
 }
 
 fn chunks(stage: &Stage, job: i64) -> BTreeSet<(String, u64)> {

@@ -13,6 +13,7 @@ mod idle;
 mod ladder;
 mod machine;
 mod media;
+mod peers;
 mod pickup;
 mod process;
 mod remote;
@@ -24,7 +25,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 /// All benches by name.
-const BENCHES: [(&str, fn()); 15] = [
+const BENCHES: [(&str, fn()); 16] = [
     ("pickup", pickup::pickup),
     ("throughput", throughput::throughput),
     ("idle", idle::idle),
@@ -39,6 +40,7 @@ const BENCHES: [(&str, fn()); 15] = [
     ("ladder", ladder::ladder),
     ("remote", remote::remote),
     ("media", media::media),
+    ("peers", media::peers),
     ("chunks", media::chunks),
 ];
 
@@ -60,7 +62,7 @@ fn main() -> ExitCode {
     }
     machine::describe(&wanted);
     for (name, bench) in BENCHES {
-        let is_part_of_all = !matches!(name, "media" | "chunks");
+        let is_part_of_all = !matches!(name, "media" | "peers" | "chunks");
         if wanted.iter().any(|one| one == name || (one == "all" && is_part_of_all)) {
             say(&format!("\n## `{name}`\n"));
             let start = Instant::now();

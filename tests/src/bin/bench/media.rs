@@ -1,5 +1,5 @@
-//! `media`: encodes beside what people would run instead: bare ffmpeg, HandBrakeCLI, one encode
-//! after another. `chunks`: what they cost, in time, size and quality.
+//! `media`: encodes beside what people would run instead: bare ffmpeg, HandBrakeCLI, ab-av1, one
+//! encode after another; `peers` is a part of it. `chunks`: what they cost, in time, size and quality.
 //!
 //! [`SHORT`] makes all films a sixth as long and leaves the first part out, to try the bench.
 
@@ -7,10 +7,11 @@ use crate::encode::{Argv, Cost, submit_payload, wait_told};
 use crate::figures::{Spread, head, row, say};
 use crate::film::{self, Film};
 use crate::ladder;
+use crate::peers::{self, Peer};
 use serde_json::{Value, json};
-use shiftboss_tests::{Stage, has_program};
+use shiftboss_tests::Stage;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::Instant;
 
 const SHORT: &str = "SHIFTBOSS_BENCH_SHORT";
@@ -26,9 +27,8 @@ pub(crate) fn media() {
         say("### One decode for three renditions, beside three runs\n");
         ladder::decode_heavy(1);
     }
-    let stage = Stage::new(TWO);
-    minute(&stage);
-    at_once(&stage);
+    peers();
+    at_once(&Stage::new(TWO));
 }
 
 const TWO: &str = "[types.encode]\nworkers = { max = 2 }";
@@ -135,56 +135,56 @@ pub(crate) fn chunks() {
     say(&format!("Chunks of {chunk} s; INSERT to committed outcome, checks among it."));
 }
 
-fn minute(stage: &Stage) {
-    say("\n### A film of full HD: supervised, bare, HandBrakeCLI\n");
-    let film = film(stage, "minute.mp4", "1920x1080", 60);
-    let (rendition, bare) = ("1080p", stage.path("bare"));
-    let more = json!({"renditions": [rendition]});
-    let id = submit_payload(stage, &film, "minute", &more);
+/// Beside bare ffmpeg and what people would run instead.
+pub(crate) fn peers() {
+    if !film::is_possible() {
+        return;
+    }
+    let stage = &Stage::new(TWO);
+    say("\n### A film of full HD: supervised, bare, by others\n");
+    let minute = film(stage, "minute.mp4", "1920x1080", 60);
+    beside(stage, &minute, &json!({"renditions": ["1080p"]}), peers::H264);
+    let listed = Command::new("ffmpeg").args(["-v", "error", "-encoders"]).output();
+    let listed = listed.expect("ffmpeg can be started").stdout;
+    if !String::from_utf8_lossy(&listed).contains(" libsvtav1 ") {
+        return say("ffmpeg has no libsvtav1: AV1 is left out.");
+    }
+    say("\n### The same in AV1, by libsvtav1\n");
+    let short = film(stage, "short.mp4", "1280x720", 18);
+    let rendition = json!({"name": "720p", "maxrate": "6000k", "bufsize": "12000k"});
+    let more = json!({"renditions": [rendition], "codecs": ["libsvtav1"], "crf": 35});
+    beside(stage, &short, &more, peers::AV1);
+}
+
+fn beside(stage: &Stage, film: &Path, more: &Value, peers: &[Peer]) {
+    let stem = film.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    let (bare, folder) = (stage.path(&format!("bare-{stem}")), stage.path(&stem));
+    let id = submit_payload(stage, film, &stem, more);
     let (start, argv) = (Instant::now(), Argv::of_job(stage, id).elsewhere(&bare));
     // The first run warms the page cache, and shows the command line.
     wait_told(stage, id, start);
-    let (bare_one, (whole_one, program_one)) = (argv.run(), job(stage, &film, "minute", &more));
-    let ((whole_two, program_two), bare_two) = (job(stage, &film, "minute", &more), argv.run());
-    let made = output(stage, &film, ("minute", rendition));
-    let bare_file = std::fs::read_dir(&bare).expect("it is ours").flatten().next();
-    let bare_file = bare_file.expect("ffmpeg made it").path();
+    let (bare_one, (whole_one, program_one)) = (argv.run(), job(stage, film, &stem, more));
+    let ((whole_two, program_two), bare_two) = (job(stage, film, &stem, more), argv.run());
+    let only = |folder: &Path| {
+        let file = std::fs::read_dir(folder).expect("it was made").flatten().next();
+        file.expect("ffmpeg made it").path()
+    };
+    let (bare_file, made) = (only(&bare), only(&folder));
     let mut ways = vec![
-        Way::new("bare ffmpeg, the same arguments", vec![bare_one, bare_two], (&bare_file, &film)),
-        Way::new("its ffmpeg, supervised", vec![program_one, program_two], (&made, &film)),
-        Way::new("INSERT to committed outcome", vec![whole_one, whole_two], (&made, &film)),
+        Way::new("bare ffmpeg, the same arguments", vec![bare_one, bare_two], (&bare_file, film)),
+        Way::new("its ffmpeg, supervised", vec![program_one, program_two], (&made, film)),
+        Way::new("INSERT to committed outcome", vec![whole_one, whole_two], (&made, film)),
     ];
-    let other = stage.path("handbrake.mp4");
-    match handbrake(&film, &other) {
-        Some(cost) => ways.push(Way::new("HandBrakeCLI", vec![cost], (&other, &film))),
-        None => say("HandBrakeCLI is not installed (apt-get install handbrake-cli): left out.\n"),
+    for peer in peers {
+        let other = stage.path(&format!("{}-{stem}.mp4", peer.name));
+        // In turn with nothing, so at least twice.
+        let costs: Option<Vec<Cost>> = (0..2).map(|_| peer.run(film, &other)).collect();
+        if let Some(costs) = costs {
+            ways.push(Way::new(peer.name, costs, (&other, film)));
+        }
     }
     compare(&ways);
     say("Goal: the second within 1.02 of the first, with the same quality.");
-}
-
-/// The product's settings of the encoder, in the words of HandBrake.
-fn handbrake(film: &Path, output: &Path) -> Option<Cost> {
-    if !has_program("HandBrakeCLI") {
-        return None;
-    }
-    let options = "vbv-maxrate=6000:vbv-bufsize=12000:keyint=60:scenecut=0:open-gop=0";
-    let start = Instant::now();
-    let status = Command::new("HandBrakeCLI")
-        .arg("-i")
-        .arg(film)
-        .arg("-o")
-        .arg(output)
-        .args(["-f", "av_mp4", "-O", "-e", "x264", "--encoder-preset", "veryfast", "-q", "21"])
-        .args(["-x", options, "--vfr", "-E", "av_aac", "-B", "160", "--mixdown", "stereo"])
-        .args(["--crop", "0:0:0:0", "--no-comb-detect", "--no-deinterlace"])
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .status()
-        .expect("it can be started");
-    assert!(status.success(), "HandBrakeCLI: {status}");
-    Some(Cost { wall: start.elapsed().as_secs_f64(), cpu: 0.0 })
 }
 
 fn at_once(stage: &Stage) {

@@ -6,6 +6,7 @@ use crate::{AttemptContext, Failure, Settings, StopReason};
 use shiftboss_protocol::job::Cause;
 use std::path::PathBuf;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// An attempt's way to programs and to its supervisor.
 pub(super) trait Host: Sync {
@@ -97,6 +98,48 @@ impl Host for Steady<'_> {
 
     fn begin_anew(&self) {
         self.with(Shown::begin_anew);
+    }
+}
+
+/// A host that is shown nothing while something else has the word.
+pub(super) struct Beside<'a> {
+    pub(super) host: &'a dyn Host,
+    pub(super) is_silent: &'a AtomicBool,
+}
+
+impl Host for Beside<'_> {
+    fn settings(&self) -> &Settings {
+        self.host.settings()
+    }
+
+    fn run(&self, program: &Program, lines: &mut dyn Lines) -> Result<Ended, Failure> {
+        self.host.run(program, lines)
+    }
+
+    fn progress(&self, fraction: Option<f64>, note: &str) {
+        if !self.is_silent.load(Ordering::Relaxed) {
+            self.host.progress(fraction, note);
+        }
+    }
+
+    fn checkpoint(&self, data: &[u8]) -> Result<(), Failure> {
+        self.host.checkpoint(data)
+    }
+
+    fn stop_reason(&self) -> Option<StopReason> {
+        self.host.stop_reason()
+    }
+
+    fn log(&self, text: &str) {
+        self.host.log(text);
+    }
+
+    fn kept(&self) -> Result<PathBuf, Failure> {
+        self.host.kept()
+    }
+
+    fn remove_kept(&self) {
+        self.host.remove_kept();
     }
 }
 

@@ -1,14 +1,13 @@
 //! Makes the parts of a film that no earlier attempt has finished, and joins all of them.
 
+mod ahead;
 mod mixed;
 
-use super::super::film::probe;
 use super::super::host::go_on;
 use super::super::ladder::Work;
 use super::super::progress::Block;
 use super::super::run::{self, Files, Ran, Used};
 use super::arguments;
-use super::check;
 use super::cut::{Chunk, Cuts};
 use super::share::Share;
 use super::shelf::{FilmFile, Identity, Record, Shelf, Sum};
@@ -77,13 +76,9 @@ pub(crate) fn parts<'a>(work: &'a Work<'a>, cuts: &'a Cuts) -> Result<Made<'a>, 
     };
     parts.take_over()?;
     parts.make_sound()?;
-    // Not from first to last: chunks of another encoder may turn out to be of no use.
-    while let Some(at) = parts.records.iter().position(Option::is_none) {
-        if let Err(reason) = parts.make_chunk(at)? {
-            let reason = format!("chunk {} is not exact: {reason}", at + 1);
-            parts.shelf.give_up(&reason)?;
-            return Ok(Made::Whole(reason));
-        }
+    if let Some(reason) = parts.make_chunks()? {
+        parts.shelf.give_up(&reason)?;
+        return Ok(Made::Whole(reason));
     }
     Ok(Made::Parts(Box::new(parts)))
 }
@@ -139,11 +134,12 @@ impl Parts<'_> {
             go_on(work.host)?;
             let part = part_name(at);
             work.host.progress(None, &format!("looking for chunk {} of {count}", at + 1));
-            let Some(record) = self.shelf.take(&part, &self.names)? else { continue };
-            let is_wanted = record.encoder.is_some_and(|made| work.ladder.codecs.0.contains(&made));
-            if is_wanted && self.is_like_others(&record) {
-                self.records[at] = Some(record);
-            } else {
+            let checked = self.shelf.take(&part, &self.names)?;
+            self.records[at] = match checked.filter(|record| self.is_of_use(record)) {
+                Some(record) => Some(record),
+                None => self.take_unchecked(at)?,
+            };
+            if self.records[at].is_none() {
                 self.shelf.remove(&part)?;
             }
         }
@@ -162,6 +158,15 @@ impl Parts<'_> {
         }
         self.taken = self.taken.min(before);
         Ok(())
+    }
+
+    /// It was made by an encoder that may still be used, and fits what there is of that one.
+    fn is_of_use(&self, record: &Record) -> bool {
+        self.is_wanted(record) && self.is_like_others(record)
+    }
+
+    fn is_wanted(&self, record: &Record) -> bool {
+        record.encoder.is_some_and(|made| self.work.ladder.codecs.0.contains(&made))
     }
 
     /// What is shown begins with the chunks that are there.
@@ -223,113 +228,6 @@ impl Parts<'_> {
             return Err(Failure::retryable(Cause::Error, message));
         }
         Ok(())
-    }
-
-    /// The inner error says in what the chunk differs from the film.
-    fn make_chunk(&mut self, at: usize) -> Result<Result<(), String>, Failure> {
-        if self.records[at].is_some() {
-            return Ok(Ok(()));
-        }
-        go_on(self.work.host)?;
-        let part = part_name(at);
-        let folder = self.shelf.begin(&part)?;
-        let outputs: Vec<PathBuf> = self.names.iter().map(|name| folder.join(name)).collect();
-        let mut record = match self.encode(at, &outputs)? {
-            Ok(record) => record,
-            Err(reason) => return Ok(Err(reason)),
-        };
-        record.encoder = Some(self.work.plan.encoder);
-        let chunk = &self.cuts.chunks[at];
-        let doing = format!("checking chunk {} of {}", at + 1, self.records.len());
-        for path in &outputs {
-            go_on(self.work.host)?;
-            let bytes = run::bytes_of([path.as_path()]);
-            let share = self.share.now() * self.work.plan.check.begin();
-            let doing = (doing.as_str(), Some(share));
-            let found = probe::pictures(self.work.host, self.work.tools, path, bytes, doing)
-                .map_err(|failure| Failure { permanent: false, ..failure })?;
-            if let Err(reason) = check::compare(self.cuts, chunk, &found.pictures) {
-                return Ok(Err(reason));
-            }
-            record.set_ups.push(found.set_up);
-            record.looks.push(found.looks);
-            record.starts_us.push(found.pictures.times_us.first().copied().unwrap_or(0));
-        }
-        if !self.is_like_others(&record) {
-            return Ok(Err("its encoder was set up in another way".to_owned()));
-        }
-        let record = self.shelf.put(&part, &self.names, record)?;
-        let (chunk, bytes) = (&self.cuts.chunks[at], record.bytes());
-        self.share.chunk_done(self.film_us(chunk, chunk.frames), bytes);
-        self.records[at] = Some(record);
-        let there = self.records.iter().flatten().count();
-        self.leave_strange()?;
-        if self.records.iter().flatten().count() < there {
-            self.taken = 0;
-            self.count_again();
-            self.share.sound_done();
-            self.work.host.begin_anew();
-        }
-        self.is_worth_it()?;
-        Ok(Ok(()))
-    }
-
-    /// What is finished of each rung promises no more bytes than the film has.
-    fn is_worth_it(&self) -> Result<(), Failure> {
-        let chunks = || self.records.iter().zip(&self.cuts.chunks);
-        let frames = chunks().filter(|(record, _)| record.is_some()).map(|(_, chunk)| chunk.frames);
-        let count = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
-        let part = (count(frames.sum()), count(self.cuts.times_us.len()));
-        for (rung, file) in self.work.plan.rungs.iter().zip(&self.names) {
-            let bytes = self.records.iter().flatten().map(|record| record.bytes_of(file)).sum();
-            self.work.is_worth_it(&rung.name, bytes, part)?;
-        }
-        Ok(())
-    }
-
-    fn encode(
-        &mut self,
-        at: usize,
-        outputs: &[PathBuf],
-    ) -> Result<Result<Record, String>, Failure> {
-        let (work, cuts, began) = (self.work, self.cuts, self.began);
-        let chunk = &cuts.chunks[at];
-        let argv =
-            arguments::chunk(&work.tools.ffmpeg, work.input, (work.plan, cuts, chunk), outputs);
-        let count = self.records.len();
-        let (mut share, parts) = (self.share.clone(), &*self);
-        let files = Files::of(work.input, folder_of(&outputs[0]));
-        let lost = work.lost.of(work.plan.encoder);
-        let ended = run::encode(work.host, files, (argv, lost), &mut |block| {
-            let frame = usize::try_from(block.frame.unwrap_or(0)).unwrap_or(0);
-            let done =
-                (parts.film_us(chunk, frame), run::bytes_of(outputs.iter().map(PathBuf::as_path)));
-            let (part, note) = share.on_pictures(began.elapsed(), block, done);
-            work.show(part, &format!("{note}, chunk {} of {count}", at + 1));
-        });
-        self.share = share;
-        let Ran { last, stderr, used } = match ended {
-            Err(failure)
-                if chunk.seek_us.is_some()
-                    && is_about_reading(&failure)
-                    && work.lost.words().is_none() =>
-            {
-                return Ok(Err(failure.message));
-            }
-            other => other?,
-        };
-        self.used += used;
-        self.is_complete(&last)?;
-        let frames = last.frame.and_then(|frame| usize::try_from(frame).ok()).unwrap_or(0);
-        if frames != chunk.frames {
-            let planned = chunk.frames;
-            return Ok(Err(format!("{frames} frames were decoded, {planned} were planned")));
-        }
-        let errors = match chunk.seek_us {
-            Some(_) => stderr.within(),
-            None => (stderr.errors, stderr.first()),
-        };
-        Ok(Ok(Record::new(errors)))
     }
 
     /// Joins the chunks of every rung into its staged file.

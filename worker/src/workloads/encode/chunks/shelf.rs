@@ -1,9 +1,9 @@
 //! The folder in which finished parts of an encode outlive the attempt that made them.
 //!
-//! A part is a folder of its own: made under a passing name, synced, and renamed into place with
-//! a record of its files. The next attempt takes over what its record proves, and nothing else:
-//! the record names the plan, and the plan the very film, so there is no list that could
-//! contradict the disk, and a worker whose supervisor is away can go on.
+//! A part is a folder: made under a passing name, synced and renamed with a record of its files,
+//! then renamed into place when it is checked. The next attempt takes over what a record proves:
+//! it names the plan, and the plan the very film, so there is no list that could contradict the
+//! disk, and a worker whose supervisor is away can go on.
 
 use super::super::codec::Encoder;
 use super::super::output::names::path_text;
@@ -26,6 +26,8 @@ const ENCODERS: &str = "encoders.json";
 /// Why the film must be encoded in one go, found out while chunks were made.
 const WHOLE: &str = "whole";
 const PASSING: &str = ".part";
+/// A part whose files are whole, and in which nobody has looked for pictures yet.
+const UNCHECKED: &str = ".unchecked";
 /// Records and plans are kilobytes.
 const TEXT_BYTES_MAX: u64 = 1 << 20;
 
@@ -189,25 +191,43 @@ impl Shelf {
     /// # Errors
     /// A [`Failure`] when it cannot be removed.
     pub(crate) fn take(&self, part: &str, names: &[String]) -> Result<Option<Record>, Failure> {
-        let path = self.path.join(part);
+        self.take_named(part, (part, names))
+    }
+
+    /// The same of a part that is whole and was not checked.
+    ///
+    /// # Errors
+    /// As [`Self::take`].
+    pub(crate) fn take_unchecked(
+        &self,
+        part: &str,
+        names: &[String],
+    ) -> Result<Option<Record>, Failure> {
+        self.take_named(&unchecked(part), (part, names))
+    }
+
+    fn take_named(&self, folder: &str, part: (&str, &[String])) -> Result<Option<Record>, Failure> {
+        let path = self.path.join(folder);
         if path.symlink_metadata().is_err() {
             return Ok(None);
         }
-        let record = self.proven(part, names);
+        let record = self.proven(&path, part);
         if record.is_none() {
-            self.remove(part)?;
+            self.sweep(|name| name != folder)?;
         }
         Ok(record)
     }
 
+    /// Removes a part, checked or not.
+    ///
     /// # Errors
     /// A [`Failure`] that names the folder.
     pub(crate) fn remove(&self, part: &str) -> Result<(), Failure> {
-        self.sweep(|name| name != part)
+        let other = unchecked(part);
+        self.sweep(|name| name != part && name != other)
     }
 
-    fn proven(&self, part: &str, names: &[String]) -> Option<Record> {
-        let folder = self.path.join(part);
+    fn proven(&self, folder: &Path, (part, names): (&str, &[String])) -> Option<Record> {
         let text = read_text(&folder.join(RECORD)).ok()?;
         let record: Record = serde_json::from_str(&text).ok()?;
         let is_own = record.plan == self.plan
@@ -227,7 +247,8 @@ impl Shelf {
     /// A [`Failure`] that names the folder.
     pub(crate) fn begin(&self, part: &str) -> Result<PathBuf, Failure> {
         let passing = format!("{part}{PASSING}");
-        self.remove(&passing)?;
+        self.sweep(|name| name != passing)?;
+        self.remove(part)?;
         let path = self.path.join(passing);
         fs::create_dir(&path).map_err(|error| io_failure("cannot make", &path, &error))?;
         Ok(path)
@@ -241,7 +262,29 @@ impl Shelf {
         &self,
         part: &str,
         names: &[String],
+        record: Record,
+    ) -> Result<Record, Failure> {
+        self.keep((part, names), record, part)
+    }
+
+    /// Makes a part durable that is still to be checked.
+    ///
+    /// # Errors
+    /// As [`Self::put`].
+    pub(crate) fn put_unchecked(
+        &self,
+        part: &str,
+        names: &[String],
+        record: Record,
+    ) -> Result<Record, Failure> {
+        self.keep((part, names), record, &unchecked(part))
+    }
+
+    fn keep(
+        &self,
+        (part, names): (&str, &[String]),
         mut record: Record,
+        folder: &str,
     ) -> Result<Record, Failure> {
         let passing = self.path.join(format!("{part}{PASSING}"));
         (record.plan, record.part) = (self.plan.clone(), part.to_owned());
@@ -252,13 +295,36 @@ impl Shelf {
             file.sync_all().map_err(failed)?;
             record.files.push(filed(name, file).map_err(failed)?);
         }
-        let text = serde_json::to_string(&record).expect("it is made of plain values");
+        let text = text_of(&record);
         let failed = |error: io::Error| io_failure("cannot keep", &passing, &error);
         write_synced(&passing.join(RECORD), &text).map_err(failed)?;
-        File::open(&passing).and_then(|folder| folder.sync_all()).map_err(failed)?;
-        fs::rename(&passing, self.path.join(part)).map_err(failed)?;
-        self.folder.sync_all().map_err(failed)?;
+        self.rename(&passing, folder).map_err(failed)?;
         Ok(record)
+    }
+
+    /// Puts a part into its place that was checked, with what that has found.
+    ///
+    /// # Errors
+    /// A [`Failure`] that names the folder.
+    pub(crate) fn accept(&self, part: &str, record: &Record) -> Result<(), Failure> {
+        let from = self.path.join(unchecked(part));
+        let failed = |error: io::Error| io_failure("cannot keep", &from, &error);
+        let passing = from.join(format!("{RECORD}{PASSING}"));
+        write_synced(&passing, &text_of(record)).map_err(failed)?;
+        fs::rename(&passing, from.join(RECORD)).map_err(failed)?;
+        self.rename(&from, part).map_err(failed)
+    }
+
+    /// Both what is in a folder and its new name outlive a power cut.
+    fn rename(&self, from: &Path, name: &str) -> io::Result<()> {
+        File::open(from)?.sync_all()?;
+        fs::rename(from, self.path.join(name))?;
+        self.folder.sync_all()
+    }
+
+    /// Where a file of a part lies that is still to be checked.
+    pub(crate) fn path_of_unchecked(&self, part: &str, name: &str) -> PathBuf {
+        self.path.join(unchecked(part)).join(name)
     }
 
     /// Where a file of a finished part lies.
@@ -297,6 +363,14 @@ impl Shelf {
         self.write(WHOLE, reason)?;
         self.sweep(|name| [WHOLE, PLAN, ENCODERS].contains(&name))
     }
+}
+
+fn unchecked(part: &str) -> String {
+    format!("{part}{UNCHECKED}")
+}
+
+fn text_of(record: &Record) -> String {
+    serde_json::to_string(record).expect("it is made of plain values")
 }
 
 fn write_synced(path: &Path, text: &str) -> io::Result<()> {

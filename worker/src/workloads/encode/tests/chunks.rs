@@ -1,7 +1,9 @@
 //! Films in chunks equal films in one go, whatever they are like and however often they begin.
 
+mod ahead;
+
 use super::super::ladder;
-use super::stage::{Stage, Studio, ffmpeg, ffprobe};
+use super::stage::{Stage, Studio, ffmpeg, ffprobe, scores, turn};
 use crate::StopReason;
 use serde_json::{Value, json};
 use shiftboss_protocol::job::Cause;
@@ -131,7 +133,7 @@ fn chunks_of_films_with_odd_clocks_equal_the_whole() {
     ffmpeg(&format!("-ss 1.3 -i {} -c copy", plain.display()), &edited);
     is_the_same(&studio, &edited);
     let turned = studio.path("turned.mp4");
-    ffmpeg(&format!("-i {} -an -c copy -metadata:s:v rotate=90", plain.display()), &turned);
+    turn(&plain, 90, "-an", &turned);
     is_the_same(&studio, &turned);
     // The clock starts at 1.4 s, the audio comes 0.7 s later.
     let late = studio.path("late.ts");
@@ -141,13 +143,7 @@ fn chunks_of_films_with_odd_clocks_equal_the_whole() {
 
 /// How alike two films are, picture by picture: 1 is the same.
 fn alike(one: &Path, other: &Path) -> Vec<f64> {
-    let stats = one.with_extension("ssim");
-    let graph = format!("[0:v][1:v]ssim=stats_file={}", stats.display());
-    let inputs = format!("-i {} -i {}", one.display(), other.display());
-    ffmpeg(&format!("{inputs} -lavfi {graph} -f null"), Path::new("-"));
-    let text = std::fs::read_to_string(stats).expect("ffmpeg wrote it");
-    let all = |line: &str| line.split("All:").nth(1)?.split(' ').next()?.parse().ok();
-    text.lines().map(|line| all(line).expect("every line has it")).collect()
+    scores(("ssim", "All:"), one, other)
 }
 
 #[test]

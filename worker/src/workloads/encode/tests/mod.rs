@@ -8,5 +8,6 @@ mod hostile;
 mod hygiene;
 mod ladder;
 mod ops;
+mod quality;
 mod stage;
 mod stop;

@@ -25,6 +25,8 @@ pub(super) struct Stage {
     /// Stop with this reason once a progress note contains this text.
     pub(super) stop_at: Option<(&'static str, StopReason)>,
     pub(super) stopped: Mutex<Option<StopReason>>,
+    /// This file appears at that moment.
+    pub(super) touch_at_stop: Option<PathBuf>,
     /// Checkpoints fail: the supervisor is gone.
     pub(super) no_checkpoints: bool,
     /// What outlives the attempt.
@@ -92,6 +94,9 @@ impl Host for Stage {
             && note.contains(text)
         {
             *self.stopped.lock().expect("no test panics with it") = Some(reason);
+            if let Some(file) = &self.touch_at_stop {
+                std::fs::write(file, "").expect("the temporary folder can be written");
+            }
         }
         if let Some((text, from, to)) = &self.rename_at
             && note.contains(text)
@@ -218,6 +223,16 @@ pub(super) fn ffmpeg(arguments: &str, output: &Path) {
     assert!(status.success(), "ffmpeg {arguments}");
 }
 
+/// Copies `film` into `turned`, to be shown turned by so many degrees.
+pub(super) fn turn(film: &Path, degrees: u32, arguments: &str, turned: &Path) {
+    let film = film.display();
+    ffmpeg(&format!("-i {film} {arguments} -c copy -metadata:s:v rotate={degrees}"), turned);
+    if ffprobe("-show_entries stream_side_data=rotation", turned).is_empty() {
+        // The option came with 6.0; versions since then ignore the tag.
+        ffmpeg(&format!("-display_rotation {degrees} -i {film} {arguments} -c copy"), turned);
+    }
+}
+
 /// One value per line of what ffprobe says about `path`.
 pub(super) fn ffprobe(arguments: &str, path: &Path) -> Vec<String> {
     let output = Command::new("ffprobe")
@@ -229,6 +244,17 @@ pub(super) fn ffprobe(arguments: &str, path: &Path) -> Vec<String> {
     let text = String::from_utf8_lossy(&output.stdout);
     let values = text.lines().map(|line| line.trim_end_matches(',').to_owned());
     values.filter(|value| !value.is_empty()).collect()
+}
+
+/// What a filter says of each picture of a film beside another film, behind `key`.
+pub(super) fn scores((filter, key): (&str, &str), one: &Path, other: &Path) -> Vec<f64> {
+    let stats = one.with_extension(filter);
+    let graph = format!("[0:v][1:v]{filter}=stats_file={}", stats.display());
+    let inputs = format!("-i {} -i {}", one.display(), other.display());
+    ffmpeg(&format!("{inputs} -lavfi {graph} -f null"), Path::new("-"));
+    let text = std::fs::read_to_string(stats).expect("ffmpeg wrote it");
+    let score = |line: &str| line.split(key).nth(1)?.split(' ').next()?.parse().ok();
+    text.lines().map(|line| score(line).expect("every line has it")).collect()
 }
 
 /// The first `percent` of `path` under another name.

@@ -122,7 +122,7 @@ impl Minter {
 
 /// Whether the simulator takes what a header says; `revoked` has the numbers of tokens that it
 /// takes no more.
-pub(super) fn is_good<'a>(header: impl Fn(&str) -> &'a str, revoked: &Path) -> bool {
+pub(in crate::provider) fn is_good<'a>(header: impl Fn(&str) -> &'a str, revoked: &Path) -> bool {
     let bearer = header("authorization").strip_prefix("Bearer ");
     let token = bearer.or_else(|| header("x-token").strip_prefix("Key ")).unwrap_or_default();
     let Some((number, end)) = token.strip_prefix(TOKEN).and_then(|rest| rest.split_once('-'))

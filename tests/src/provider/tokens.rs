@@ -1,0 +1,4 @@
+//! What gives tokens to those who ask simulated providers.
+
+pub mod google;
+pub mod minter;
