@@ -255,7 +255,7 @@ fn a_command_gets_a_clean_environment_no_descriptor_and_no_rights() {
     assert_eq!(fds.len(), 4, "{fds:#?}");
     assert!(!fds.iter().any(|line| line.contains("socket:")), "{fds:#?}");
     let status = minter.read("status");
-    for line in ["CapEff:\t0000000000000000", "CapBnd:\t0000000000000000", "NoNewPrivs:\t1"] {
+    for line in ["CapPrm:\t0000000000000000", "CapEff:\t0000000000000000", "NoNewPrivs:\t1"] {
         assert!(status.contains(line), "{line} in {status}");
     }
     assert_eq!(minter.read("core"), "0\n");
@@ -289,6 +289,24 @@ fn a_worker_whose_broker_is_killed_gives_its_jobs_back_and_the_next_one_goes_on(
     let journal = simulator.journal();
     assert_eq!((of_kind(&journal, "submit"), minter.runs()), (1, 2));
     assert_eq!(check::paid_twice(&journal), Vec::<String>::new());
+}
+
+#[test]
+fn a_command_dies_with_its_broker_and_the_job_goes_on_in_another_worker() {
+    let minter = Minter::new("hang", 3_600_000);
+    let (stage, simulator) = stage(SHAPE, &tokens(), |text| minter.describe(text, ""));
+    let id = stage.insert("remote", &payload(&stage, SHAPE, "a", ""));
+    let command = wait_for("the command runs", || minter.pids("runs").first().copied());
+    let worker = worker_of(&stage).expect("it runs");
+    let broker = broker_of(worker).expect("it has one");
+    minter.set_mode("plain");
+    let killed = Instant::now();
+    kill(Pid::from_raw(broker), Signal::SIGKILL).expect("it is ours");
+    wait_until("the command is gone", || is_gone(command));
+    assert_eq!(result(&stage, id)["files"][0]["bytes"], 100_000);
+    assert!(killed.elapsed() < Duration::from_secs(20), "nobody waited for its time");
+    assert_eq!((of_kind(&simulator.journal(), "submit"), minter.runs()), (1, 2));
+    assert_eq!(stage.job(id).expect("it is there").crash_count, 0);
 }
 
 #[test]
