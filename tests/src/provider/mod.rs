@@ -14,6 +14,7 @@ mod server;
 mod shape;
 pub mod storm;
 mod tls;
+pub mod tokens;
 pub mod verdict;
 
 pub use server::serve;
@@ -160,7 +161,9 @@ impl Simulator {
         if self.tls {
             new = format!("{new}\nca_file = {:?}", self.certificate());
         }
-        let text = change(&text.replacen(base, &new, 1));
+        // Veo's files lie elsewhere.
+        let text = text.replacen(base, &new, 1).replace("https://storage.googleapis.com", &here);
+        let text = change(&text);
         let providers = folder.join("providers");
         std::fs::create_dir_all(&providers).expect("the folder is ours");
         std::fs::write(providers.join(format!("{name}.toml")), text).expect("the folder is ours");
@@ -178,6 +181,12 @@ impl Simulator {
     #[must_use]
     pub fn certificate(&self) -> PathBuf {
         self.journal.with_extension("pem")
+    }
+
+    /// Where its journal is.
+    #[must_use]
+    pub fn journal_path(&self) -> &Path {
+        &self.journal
     }
 
     /// What it has been asked so far.

@@ -5,11 +5,12 @@ use super::http::{self, Request, answer};
 use super::rooms::Rooms;
 use super::shape::{Route, Shape};
 use super::tls::{self, Identity};
+use super::tokens::google;
 use rustls::ServerConfig;
 use serde_json::{Value, json};
 use std::io::{BufReader, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -20,6 +21,9 @@ pub(super) struct House {
     pub(super) base: String,
     /// How TLS is spoken; `None`: it is not.
     tls: Option<Arc<ServerConfig>>,
+    journal: PathBuf,
+    /// Asked for so far.
+    tokens: AtomicUsize,
     started: Instant,
     /// Connections that are open.
     open: AtomicUsize,
@@ -57,6 +61,8 @@ pub fn serve(shape: Shape, journal: &Path, behaviour: &Value) -> std::io::Result
         shape,
         base: format!("{scheme}://127.0.0.1:{port}"),
         tls: tls.transpose()?,
+        journal: journal.to_owned(),
+        tokens: AtomicUsize::new(0),
         started: Instant::now(),
         open: AtomicUsize::new(0),
         connections: AtomicU64::new(0),
@@ -129,7 +135,7 @@ impl House {
 
     fn hear(&self, request: &Request, connection: u64) -> After {
         let at_us = u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX);
-        let route = self.shape.route(&request.method, &request.path);
+        let route = self.shape.route(&request.method, &request.path, &request.body);
         let mut rooms = self.lock();
         let open = self.open.load(Ordering::Relaxed);
         let mut line = json!({
@@ -138,12 +144,23 @@ impl House {
         });
         let proved = self.shape.is_proved(|name| request.header(name));
         let after = match route {
-            Route::File(name) => rooms.file(self, &name, request, &mut line),
+            Route::Token => {
+                line["kind"] = json!("token");
+                let number = self.tokens.fetch_add(1, Ordering::Relaxed) + 1;
+                let aud = format!("{}/token", self.base);
+                let (status, body) = google::token(&request.body, &self.journal, &aud, number);
+                After::GoesOn(answer(status, &[], body.to_string().as_bytes()))
+            }
+            // The links of others are for everybody.
+            Route::File(name) if proved || self.shape != Shape::Veo => {
+                rooms.file(self, &name, request, &mut line)
+            }
             _ if !proved => {
                 line["kind"] = json!("unproved");
                 let body = json!({ "error": { "message": "bad key sk-simulated" } }).to_string();
                 After::GoesOn(answer(401, &[], body.as_bytes()))
             }
+            Route::File(_) => After::GoesOn(answer(403, &[], b"{}")),
             Route::Submit => rooms.submit(self, request, &mut line),
             Route::Poll(id) => rooms.poll(self, &id, &mut line),
             Route::Result(id) => {

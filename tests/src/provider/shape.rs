@@ -2,7 +2,13 @@
 
 mod told;
 
+use super::tokens::google::TOKEN;
 use serde_json::{Value, json};
+
+const VEO_SUBMIT: &str =
+    "v1/projects/p/locations/us-central1/publishers/google/models/veo-x:predictLongRunning";
+const VEO_POLL: &str =
+    "v1/projects/p/locations/us-central1/publishers/google/models/veo-x:fetchPredictOperation";
 
 /// A provider's way of speaking.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,6 +24,8 @@ pub enum Shape {
     Leonardo,
     Bria,
     Seedance,
+    /// Speaks TLS alone, and wants a token of a service account: not among [`Shape::ALL`].
+    Veo,
 }
 
 /// What a request is about.
@@ -29,6 +37,8 @@ pub(super) enum Route {
     Result(String),
     Cancel(String),
     File(String),
+    /// Of an account.
+    Token,
     Unknown,
 }
 
@@ -40,6 +50,7 @@ impl Route {
             Self::Lookup | Self::Poll(_) | Self::Result(_) => "poll",
             Self::Cancel(_) => "cancel",
             Self::File(_) => "download",
+            Self::Token => "token",
             Self::Unknown => "unknown",
         }
     }
@@ -63,7 +74,7 @@ struct Paths {
 }
 
 impl Shape {
-    /// All.
+    /// All that take a secret as it is.
     pub const ALL: [Self; 10] = [
         Self::Generic,
         Self::Replicate,
@@ -91,13 +102,14 @@ impl Shape {
             Self::Leonardo => "leonardo",
             Self::Bria => "bria",
             Self::Seedance => "seedance",
+            Self::Veo => "veo",
         }
     }
 
     /// The shape of this name.
     #[must_use]
     pub fn parse(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|shape| shape.name() == name)
+        Self::ALL.into_iter().chain([Self::Veo]).find(|shape| shape.name() == name)
     }
 
     /// The input of a job that carries `tag` and `mode`.
@@ -110,6 +122,7 @@ impl Shape {
             Self::Replicate => json!({ "model": "acme/film", "params": params }),
             Self::Fal => json!({ "app": "fal-ai/film", "params": params }),
             Self::Gemini => json!({ "model": "veo-x", "instances": [params] }),
+            Self::Veo => json!({ "project": "p", "model": "veo-x", "instances": [params] }),
             Self::Runway => json!({ "endpoint": "text_to_video", "params": params }),
             Self::Kling => json!({ "task": "text2video", "params": prompt }),
         }
@@ -129,6 +142,7 @@ impl Shape {
             Self::Leonardo => &["LEONARDO_API_KEY"],
             Self::Bria => &["BRIA_API_TOKEN"],
             Self::Seedance => &["ARK_API_KEY"],
+            Self::Veo => &["GOOGLE_SERVICE_ACCOUNT"],
         }
     }
 
@@ -142,6 +156,7 @@ impl Shape {
             Self::Runway => bearer == "sk-simulated" && header("x-runway-version") == "2024-11-06",
             // A token of three parts; that its signature is right is the worker's own test.
             Self::Kling => bearer.split('.').count() == 3,
+            Self::Veo => bearer.starts_with(TOKEN),
             Self::Generic | Self::Replicate | Self::OpenAi | Self::Leonardo | Self::Seedance => {
                 bearer == "sk-simulated"
             }
@@ -170,6 +185,8 @@ impl Shape {
                 "v1beta/models/veo-x/operations/ID",
                 NONE,
             ),
+            // Polled by a POST that names the operation in its body.
+            Self::Veo => (("POST", VEO_SUBMIT), "-", NONE),
             Self::Runway => {
                 (("POST", "v1/text_to_video"), "v1/tasks/ID", ("DELETE", "v1/tasks/ID"))
             }
@@ -185,7 +202,7 @@ impl Shape {
         Paths { submit, poll, cancel }
     }
 
-    pub(super) fn route(self, method: &str, path: &str) -> Route {
+    pub(super) fn route(self, method: &str, path: &str, body: &[u8]) -> Route {
         let (path, query) = path.split_once('?').unwrap_or((path, ""));
         let paths = self.paths();
         let path = path.trim_start_matches('/');
@@ -203,6 +220,14 @@ impl Shape {
         }
         if is(paths.submit) {
             return Route::Submit;
+        }
+        if self == Self::Veo {
+            return match path {
+                VEO_POLL if method == "POST" => told::veo_operation(body).map(Route::Poll),
+                "token" if method == "POST" => Some(Route::Token),
+                _ => None,
+            }
+            .unwrap_or(Route::Unknown);
         }
         if self == Self::Kling && is(("GET", paths.submit.1)) && !query.is_empty() {
             return Route::Lookup;

@@ -3,6 +3,15 @@
 use super::{Shape, State};
 use serde_json::{Value, json};
 
+const VEO_OPERATIONS: &str =
+    "projects/p/locations/us-central1/publishers/google/models/veo-x/operations/";
+
+/// The operation that a poll of Veo's is about.
+pub(super) fn veo_operation(body: &[u8]) -> Option<String> {
+    let body: Value = serde_json::from_slice(body).ok()?;
+    Some(body["operationName"].as_str()?.strip_prefix(VEO_OPERATIONS)?.to_owned())
+}
+
 /// What a submission says.
 #[derive(Debug, Default)]
 pub(in crate::provider) struct Asked {
@@ -33,7 +42,7 @@ impl Shape {
         }
         let params = match self {
             Self::Generic | Self::Replicate => &body["input"],
-            Self::Gemini => &body["instances"][0],
+            Self::Gemini | Self::Veo => &body["instances"][0],
             _ => &body,
         };
         let text = |name: &str| params[name].as_str().unwrap_or_default().to_owned();
@@ -52,6 +61,7 @@ impl Shape {
                 })
             }
             Self::Gemini => json!({ "name": format!("models/veo-x/operations/{id}") }),
+            Self::Veo => json!({ "name": format!("{VEO_OPERATIONS}{id}") }),
             Self::Kling => json!({ "code": 0, "data": { "task_id": id } }),
             Self::Leonardo => json!({ "sdGenerationJob": { "generationId": id } }),
             Self::Bria => return (202, json!({ "request_id": id })),
@@ -79,7 +89,7 @@ impl Shape {
             }
             Self::Fal if failed => json!({ "status": word, "error": "out of luck" }),
             Self::Fal => json!({ "status": word, "queue_position": 0 }),
-            Self::Gemini if failed => {
+            Self::Gemini | Self::Veo if failed => {
                 json!({ "done": true, "error": { "code": 13, "message": "out of luck" } })
             }
             Self::Gemini if state == State::Done => {
@@ -88,7 +98,15 @@ impl Shape {
                 let answer = json!({ "generateVideoResponse": { "generatedSamples": samples } });
                 json!({ "done": true, "response": answer })
             }
-            Self::Gemini => json!({ "name": id }),
+            Self::Veo if state == State::Done => {
+                let video = |url: &String| {
+                    let name = url.rsplit('/').next().unwrap_or_default();
+                    json!({ "gcsUri": format!("gs://files/{name}"), "mimeType": "video/mp4" })
+                };
+                let videos: Vec<_> = links.iter().map(video).collect();
+                json!({ "name": id, "done": true, "response": { "videos": videos } })
+            }
+            Self::Gemini | Self::Veo => json!({ "name": id }),
             Self::Runway => json!({ "id": id, "status": word, "progress": 0.5, "output": links,
                 "failure": if failed { json!("out of luck") } else { Value::Null } }),
             Self::Kling => json!({ "code": 0, "message": "SUCCEED", "data": {
@@ -123,7 +141,7 @@ impl Shape {
             Self::Generic => ["queued", "running", "done", "failed", "cancelled"],
             Self::Replicate => ["starting", "processing", "succeeded", "failed", "canceled"],
             Self::Fal => ["IN_QUEUE", "IN_PROGRESS", "COMPLETED", "COMPLETED", "COMPLETED"],
-            Self::Gemini => ["", "", "", "", ""],
+            Self::Gemini | Self::Veo => ["", "", "", "", ""],
             Self::Runway => ["THROTTLED", "RUNNING", "SUCCEEDED", "FAILED", "CANCELLED"],
             Self::Kling => ["submitted", "processing", "succeed", "failed", "failed"],
             Self::OpenAi => ["queued", "in_progress", "completed", "failed", "cancelled"],

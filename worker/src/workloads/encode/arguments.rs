@@ -140,7 +140,7 @@ pub(super) fn video(command: &mut FfmpegCommand, plan: &Plan, rung: &Rung, keyfr
     // rate would be too coarse and drop frames that follow each other closely.
     command.fps_mode("vfr");
     if plan.irregular {
-        command.args(["-enc_time_base", FINE_CLOCK]);
+        command.args(["-enc_time_base:v", FINE_CLOCK]);
     }
 }
 
@@ -263,7 +263,7 @@ mod tests {
         );
         assert_eq!(after(&arguments, "-progress"), ["pipe:1"]);
         assert!(!arguments.contains(&"-nostdin".to_owned()));
-        assert!(!arguments.contains(&"-enc_time_base".to_owned()));
+        assert!(!arguments.contains(&"-enc_time_base:v".to_owned()));
     }
 
     #[test]
@@ -302,6 +302,6 @@ mod tests {
             facts.video.irregular = true;
         });
         assert!(after(&arguments, "-filter_complex")[0].starts_with("[0:0]bwdif="));
-        assert_eq!(after(&arguments, "-enc_time_base"), [FINE_CLOCK; 3]);
+        assert_eq!(after(&arguments, "-enc_time_base:v"), [FINE_CLOCK; 3]);
     }
 }

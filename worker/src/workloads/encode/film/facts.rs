@@ -11,7 +11,7 @@ use std::collections::HashMap;
 pub(crate) const ENTRIES: &str = "format=format_name,duration,start_time\
     :format_tags=major_brand\
     :stream=index,codec_type,codec_name,width,height,pix_fmt,sample_aspect_ratio,field_order,\
-    r_frame_rate,avg_frame_rate,duration,nb_frames,channels,channel_layout,sample_rate,\
+    r_frame_rate,avg_frame_rate,start_time,duration,nb_frames,channels,channel_layout,sample_rate,\
     color_range,color_space,color_transfer,color_primaries\
     :stream_disposition=attached_pic,timed_thumbnails,still_image,default\
     :stream_side_data=rotation,dv_profile,dv_bl_signal_compatibility_id\
@@ -51,6 +51,7 @@ pub(crate) struct Stream {
     pub(crate) field_order: Option<String>,
     pub(crate) r_frame_rate: Option<String>,
     pub(crate) avg_frame_rate: Option<String>,
+    pub(crate) start_time: Option<String>,
     pub(crate) duration: Option<String>,
     pub(crate) nb_frames: Option<String>,
     pub(crate) channels: u32,
@@ -181,6 +182,12 @@ impl Answer {
                 .map(Stream::beside)
                 .collect(),
         })
+    }
+
+    /// When its streams begin by the container's account, microseconds.
+    pub(crate) fn begins(&self) -> impl Iterator<Item = (u32, i64)> {
+        let begin = |stream: &Stream| stream.start_time.as_deref().and_then(microseconds);
+        self.streams.iter().filter_map(move |stream| Some((stream.index, begin(stream)?)))
     }
 
     /// What the file is when it is no film: words that follow its name.

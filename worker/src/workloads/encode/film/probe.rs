@@ -58,6 +58,7 @@ pub(crate) fn film(
     let scan = Scan::with_clock(facts.video.stream, facts.video.rate);
     let mut scan = self::scan(host, tools, path, bytes, (("checking the input", None), scan))?;
     scan.pictures.sort();
+    scan.take_begins(answer.begins());
     for beside in &mut facts.streams {
         let track = scan.tracks.get(&beside.stream);
         beside.packets = Some(track.map_or(0, |track| track.packets));

@@ -21,6 +21,8 @@ const KEYFRAMES_MAX: usize = 200_000;
 const BREAK_US: i64 = 10_000_000;
 /// No packet is shown for longer than a day.
 const SHOWN_MAX_US: i64 = 86_400_000_000;
+/// No coder of sound needs more before it is heard: MP3 has 1,105 samples, at 8 kHz 138 ms.
+const DELAY_MAX_US: i64 = 500_000;
 
 /// All packets of a file.
 #[derive(Clone, Debug, Default)]
@@ -68,6 +70,8 @@ pub(crate) struct Track {
     pub(crate) decodable: u64,
     /// When the first and the last packet that is shown begin.
     pub(crate) first_us: Option<i64>,
+    /// When what is heard begins, where the container says that a coder's delay comes before.
+    pub(crate) heard_us: Option<i64>,
     /// The same of the first one from the first keyframe on.
     pub(crate) decodable_us: Option<i64>,
     pub(crate) last_us: Option<i64>,
@@ -148,6 +152,20 @@ impl Scan {
         for words in ["partial file", "File ended prematurely"] {
             if line.contains(words) {
                 self.cut = Some(words.to_lowercase());
+            }
+        }
+    }
+
+    /// Takes over what a container says of its streams' begins, where it is a little after that
+    /// of the first packet: what a coder put before its sound is not heard. FFmpeg 9.0 says so of
+    /// Matroska too, where 5.1 plays the delay.
+    pub(crate) fn take_begins(&mut self, begins: impl Iterator<Item = (u32, i64)>) {
+        for (stream, begin_us) in begins {
+            if let Some(track) = self.tracks.get_mut(&stream)
+                && let Some(first) = track.first_us
+                && (1..=DELAY_MAX_US).contains(&(begin_us - first))
+            {
+                track.heard_us = Some(begin_us);
             }
         }
     }
@@ -240,6 +258,19 @@ mod tests {
         assert_eq!(video.end_us, Some(133_333));
         assert_eq!(video.keyframes_us, [0]);
         assert_eq!((scan.tracks[&1].packets, scan.end_us()), (1, 133_333));
+    }
+
+    #[test]
+    fn sound_is_heard_once_its_coder_has_set_out() {
+        let lines = [
+            "stream_index=0|pts_time=0.0|dts_time=0.0|duration_time=0.1|flags=K_",
+            "stream_index=1|pts_time=-0.138|dts_time=-0.138|duration_time=0.072|flags=K_",
+        ];
+        for (begin_us, heard_us) in [(0, Some(0)), (-138_000, None), (900_000, None)] {
+            let mut scan = scan(&lines);
+            scan.take_begins([(0, 0), (1, begin_us), (7, 0)].into_iter());
+            assert_eq!((scan.tracks[&0].heard_us, scan.tracks[&1].heard_us), (None, heard_us));
+        }
     }
 
     #[test]

@@ -20,7 +20,7 @@ use super::output::parcel::Parcel;
 use super::output::publish::Staging;
 use super::output::verify::{Made, NEARLY};
 use super::run;
-use arguments::Packing;
+use arguments::{Begins, Packing};
 use boxes::Init;
 use check::{Rendition, segment_name};
 use playlist::{Media, Variant};
@@ -150,11 +150,10 @@ impl Packer<'_> {
     fn rung(&self, source: &Path, made: &Made) -> Result<Rendition, Failure> {
         let wanted = &made.pictures.times_us;
         let is_late = wanted.first().is_some_and(|first| *first > 0);
-        let rendition = self.rendition(source, ("v:0", is_late, &made.name))?;
+        let rendition = self.rendition((source, "v:0", is_late), &made.name, (wanted, 0))?;
         if !rendition.media.is_independent {
             return Err(wrong(&made.name, "its segments are not said to be independent"));
         }
-        rendition.holds(wanted, 0).map_err(|what| wrong(&made.name, &what))?;
         Ok(rendition)
     }
 
@@ -170,17 +169,30 @@ impl Packer<'_> {
         let wanted = scan.pictures.times_us;
         // A packet before the first that is heard only sets the decoder going.
         let is_late = wanted.first().is_some_and(|first| *first > SOUND_PACKET_US);
-        let rendition = self.rendition(source, (&format!("a:{track}"), is_late, &name))?;
-        rendition.holds(&wanted, 1).map_err(|what| wrong(&name, &what))?;
-        Ok(rendition)
+        self.rendition((source, &format!("a:{track}"), is_late), &name, (&wanted, 1))
     }
 
+    /// Samples at these times, microseconds; up to so many before them may be unheard.
     fn rendition(
         &self,
-        source: &Path,
-        (stream, is_late, name): (&str, bool, &str),
+        (source, stream, is_late): (&Path, &str, bool),
+        name: &str,
+        (wanted, unheard_max): (&[i64], usize),
     ) -> Result<Rendition, Failure> {
-        let packing = Packing { source, stream, is_late, name, seconds: self.seconds };
+        let pack = |begins| {
+            let seconds = self.seconds;
+            let rendition =
+                self.packed(Packing { source, stream, is_late, begins, name, seconds })?;
+            let is_good = rendition.check().and_then(|()| rendition.holds(wanted, unheard_max));
+            Ok(is_good.map(|()| rendition))
+        };
+        let first = pack(Begins::Told)?;
+        let found = if first.is_err() { pack(Begins::Joined)?.or(first) } else { first };
+        found.map_err(|what| wrong(name, &what))
+    }
+
+    fn packed(&self, packing: Packing<'_>) -> Result<Rendition, Failure> {
+        let Packing { source, name, .. } = packing;
         let argv = arguments::pack(&self.work.tools.ffmpeg, packing);
         let ran = run::ffmpeg_within(self.work.host, (source, self.parcel.path()), argv)?;
         if !ran.last.is_last {
@@ -190,9 +202,7 @@ impl Packer<'_> {
         let found = self.open(name)?;
         self.parcel.write(&playlist_name(name), &found.measured().text())?;
         let media = self.media(name)?;
-        let rendition = Rendition { media, ..found };
-        rendition.check().map_err(|what| wrong(name, &what))?;
-        Ok(rendition)
+        Ok(Rendition { media, ..found })
     }
 
     /// Reads what FFmpeg wrote; a film may have taken it over.

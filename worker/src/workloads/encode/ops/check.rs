@@ -42,6 +42,7 @@ pub(super) fn open(
     let scan = probe::scan(host, tools, path, bytes, ((&doing, Some(NEARLY)), scan));
     let mut scan = scan.map_err(again)?;
     scan.pictures.sort();
+    scan.take_begins(answer.begins());
     if let Some(words) = &scan.cut {
         return Err(wrong(what, &format!("it is cut: {words}")));
     }
@@ -157,7 +158,8 @@ impl Times<'_> {
         if !video.has_steady_clock() || !sound.has_steady_clock() {
             return None;
         }
-        Some((sound.first_us? - video.first_us?, sound.end_us? - video.last_us?))
+        let begin = sound.heard_us.or(sound.first_us)?;
+        Some((begin - video.first_us?, sound.end_us? - video.last_us?))
     }
 }
 

@@ -98,10 +98,11 @@ fn bytes_that_were_flipped_are_found_at_the_ends_and_with_full_in_the_middle() {
             bytes[from..from + 3000].iter_mut().for_each(|byte| *byte ^= 0x5A);
         })
     };
-    let said = scene.says(&flipped(50), "full");
+    // Between two keyframes: FFmpeg 9 does not take a damaged one for a keyframe.
+    let said = scene.says(&flipped(56), "full");
     assert!(said.contains("decoders reported") || said.contains("could be decoded"), "{said}");
     // Nobody looks there in a quick check.
-    assert_eq!(scene.says(&flipped(50), "quick"), "");
+    assert_eq!(scene.says(&flipped(56), "quick"), "");
     for percent in [10, 97] {
         let said = scene.says(&flipped(percent), "quick");
         assert!(said.contains("failed its check"), "{percent}: {said}");

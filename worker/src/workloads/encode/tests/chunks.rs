@@ -3,7 +3,7 @@
 mod ahead;
 
 use super::super::ladder;
-use super::stage::{Stage, Studio, ffmpeg, ffprobe, scores};
+use super::stage::{Stage, Studio, ffmpeg, ffprobe, scores, turn};
 use crate::StopReason;
 use serde_json::{Value, json};
 use shiftboss_protocol::job::Cause;
@@ -133,7 +133,7 @@ fn chunks_of_films_with_odd_clocks_equal_the_whole() {
     ffmpeg(&format!("-ss 1.3 -i {} -c copy", plain.display()), &edited);
     is_the_same(&studio, &edited);
     let turned = studio.path("turned.mp4");
-    ffmpeg(&format!("-i {} -an -c copy -metadata:s:v rotate=90", plain.display()), &turned);
+    turn(&plain, 90, "-an", &turned);
     is_the_same(&studio, &turned);
     // The clock starts at 1.4 s, the audio comes 0.7 s later.
     let late = studio.path("late.ts");

@@ -1,6 +1,6 @@
 //! Good films of every shape become the right renditions.
 
-use super::stage::{Stage, Studio, ffmpeg, ffprobe};
+use super::stage::{Stage, Studio, ffmpeg, ffprobe, turn};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
@@ -105,13 +105,7 @@ fn a_rotated_film_is_turned_and_measured_by_its_short_side() {
     let studio = Studio::new();
     let (plain, film) = (studio.path("plain.mp4"), studio.path("turned.mp4"));
     ffmpeg(&format!("-f lavfi -i testsrc2=s=640x360:r=30 -t 1 {FAST}"), &plain);
-    // -display_rotation came with 6.0; the tag works with 5.1, and newer ones ignore it.
-    let rotated = format!("-i {} -c copy -metadata:s:v rotate=90", plain.display());
-    ffmpeg(&rotated, &film);
-    let rotation = ffprobe("-show_entries stream_side_data=rotation", &film);
-    if rotation.is_empty() {
-        ffmpeg(&format!("-display_rotation 90 -i {} -c copy", plain.display()), &film);
-    }
+    turn(&plain, 90, "", &film);
     let result = studio.encode(&film, &json!({"renditions": ["720p", "240p"]}));
     assert_eq!(shapes(&result), [shape("240p", 240, 426)]);
     let path = path_of(&result["outputs"][0]);

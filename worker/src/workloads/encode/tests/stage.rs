@@ -223,6 +223,16 @@ pub(super) fn ffmpeg(arguments: &str, output: &Path) {
     assert!(status.success(), "ffmpeg {arguments}");
 }
 
+/// Copies `film` into `turned`, to be shown turned by so many degrees.
+pub(super) fn turn(film: &Path, degrees: u32, arguments: &str, turned: &Path) {
+    let film = film.display();
+    ffmpeg(&format!("-i {film} {arguments} -c copy -metadata:s:v rotate={degrees}"), turned);
+    if ffprobe("-show_entries stream_side_data=rotation", turned).is_empty() {
+        // The option came with 6.0; versions since then ignore the tag.
+        ffmpeg(&format!("-display_rotation {degrees} -i {film} {arguments} -c copy"), turned);
+    }
+}
+
 /// One value per line of what ffprobe says about `path`.
 pub(super) fn ffprobe(arguments: &str, path: &Path) -> Vec<String> {
     let output = Command::new("ffprobe")

@@ -149,11 +149,14 @@ fn pictures_and_sound_of_every_film_stay_where_they_are() {
     let gaps = "select='lt(mod(n,17),5)+eq(mod(n,17),9)',settb=1/90000,\
                 setpts='PTS+0.4*eq(mod(N,3),1)/60/TB'";
     let irregular = format!("-vf {gaps} -fps_mode vfr -enc_time_base 1/90000");
+    let pauses = "-vf select='lt(mod(t,2),1.2)' -fps_mode vfr";
     for (name, arguments) in [
         ("plain.mp4", format!("{source} {SOUND} -t 5 {FAST} -bf 2 -c:a aac")),
         ("late-sound.ts", format!("{source} -itsoffset 0.7 {SOUND} -t 5 {FAST} -c:a aac")),
         ("late-film.mkv", format!("-itsoffset 0.7 {source} {SOUND} -t 5 {FAST} -bf 2 -c:a aac")),
         ("irregular.mkv", format!("{source} {SOUND} -t 5 {irregular} {FAST} -c:a aac")),
+        // Every segment begins after a pause.
+        ("pauses.mkv", format!("{source} {SOUND} -t 7 {pauses} {FAST} -c:a aac")),
     ] {
         let film = studio.path(name);
         ffmpeg(&arguments, &film);

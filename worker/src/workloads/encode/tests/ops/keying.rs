@@ -53,6 +53,32 @@ fn a_screen_is_found_and_becomes_transparent_in_webm() {
 }
 
 #[test]
+fn the_grain_of_a_screen_costs_nothing_once_it_is_transparent() {
+    let studio = Studio::new();
+    let mut sizes = [0, 0];
+    for (size, grain) in sizes.iter_mut().zip(["", ",noise=alls=14:allf=t"]) {
+        let film = studio.path("grain.mp4");
+        let screen = format!("color=0x00B140:s=320x180:r=25{grain}");
+        let inputs = format!("-f lavfi -i {screen} -f lavfi -i color=0xC04020:s=80x100:r=25");
+        let graph = "-filter_complex [0][1]overlay=x=60+60*t:y=40";
+        ffmpeg(&format!("{inputs} {graph} -t 2 {FAST} -crf 12"), &film);
+        let told = run(&studio, "keying", &film, &json!({})).expect("it can be keyed");
+        assert!(
+            told["outputs"][0]["alpha"]["transparent"].as_f64().is_some_and(|share| share > 0.8)
+        );
+        let path = output(&told);
+        *size = path.metadata().expect("it is there").len();
+        // The box is from 120 to 200, and is what it was up to its edge.
+        for place in [(124, 90), (160, 90), (193, 90)] {
+            let actor = pixel(&path, "-c:v libvpx-vp9", 1.0, place);
+            assert!(is_near(actor, RED, 24), "{place:?}: {actor:?}");
+        }
+    }
+    // What is left of it lies around the box; all of it would be a hundred times as much.
+    assert!(sizes[1] < 20 * sizes[0], "{sizes:?}");
+}
+
+#[test]
 fn prores_keeps_transparency_and_the_sound_as_it_is() {
     let studio = Studio::new();
     let film = screen(&studio, "actor.mp4", "0x0047BB", FAST);
@@ -106,12 +132,13 @@ fn high_definition_silent_odd_irregular_and_single_pictures_are_keyed_too() {
     };
     let matrix = ",format=gbrp,scale=out_color_matrix=bt709:out_range=pc,format=yuv444p|";
     let hd = format!("{matrix} -c:v ffv1 -colorspace bt709 -color_range pc");
-    let gaps = "s=128x72:r=30 -t 1 -fps_mode vfr";
+    let gaps = ",settb=1/1000,setpts=PTS+mod(N\\,3)*7|";
+    let gaps = format!("{gaps} -fps_mode passthrough -enc_time_base 1/1000 {FAST}");
     for (film, frames) in [
         (make("hd.mkv", "s=160x90:r=5 -t 1", &hd), 5),
         (make("odd.mkv", "s=321x181:r=10 -t 1", "-c:v ffv1 -pix_fmt yuv444p10le"), 10),
         (make("rgb.mkv", "s=128x72:r=10 -t 1", "-c:v ffv1 -pix_fmt bgr0"), 10),
-        (make("gaps.mkv", gaps, &format!("{FAST} -bsf:v setts=pts=PTS+mod(N\\,3)*7")), 30),
+        (make("gaps.mkv", "s=128x72:r=30 -t 1", &gaps), 30),
         (make("one.mkv", "s=128x72:r=25 -frames:v 1", "-c:v ffv1"), 1),
     ] {
         let told = run(&studio, "keying", &film, &json!({})).expect("it can be keyed");

@@ -1,7 +1,7 @@
 //! Films move into another container with as little encoded as possible, and every stream's
 //! fate is told.
 
-use super::super::stage::{Studio, ffmpeg, ffprobe};
+use super::super::stage::{Studio, ffmpeg, ffprobe, turn};
 use super::{is_stopped_at, job, refuse, run, with_progress};
 use crate::StopReason;
 use serde_json::{Value, json};
@@ -191,7 +191,7 @@ fn a_film_that_begins_between_two_keyframes_keeps_what_can_be_shown() {
 fn turned_films_stay_turned() {
     let studio = Studio::new();
     let (plain, turned) = (film(&studio, "plain.mp4", FAST), studio.path("turned.mp4"));
-    ffmpeg(&format!("-i {} -c copy -metadata:s:v rotate=90", plain.display()), &turned);
+    turn(&plain, 90, "", &turned);
     for (format, action) in [("mp4", "copied"), ("mkv", "encoded")] {
         let asked = json!({"format": format});
         let told = run(&studio, "passthrough", &turned, &asked).expect("possible");

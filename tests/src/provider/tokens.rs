@@ -1,0 +1,3 @@
+//! What gives tokens to those who ask simulated providers.
+
+pub mod google;
