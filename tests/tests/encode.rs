@@ -67,6 +67,9 @@ fn a_film_becomes_renditions_that_are_never_larger_than_it() {
     assert_eq!(pictures, [(320, 240, 90), (640, 480, 90)]);
     assert_eq!(result["outputs"].as_array().map(Vec::len), Some(2));
     assert_eq!(row.attempt, 1);
+    let logs = stage.run(&["logs", &job.to_string()]);
+    let text = String::from_utf8_lossy(&logs.stdout);
+    assert!(logs.status.success() && !text.contains("out_time"), "numbers for nobody: {text}");
 }
 
 #[test]

@@ -47,6 +47,9 @@ pub struct Program {
     pub stop_word_grace: Duration,
     /// Name of the log files, `<attempt>.<log_name>.out` and `.err`; `None`: not logged.
     pub log_name: Option<String>,
+    /// Says of which lines of its standard output the log has nothing: numbers that [`Lines`]
+    /// reads and no person wants to. `None`: all are logged.
+    pub unlogged: Option<fn(&[u8]) -> bool>,
     /// Stops the program when it has run this long, apart from the attempt's own timeout.
     pub timeout: Option<Duration>,
 }

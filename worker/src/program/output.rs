@@ -21,55 +21,65 @@ const LOG_BYTES_DEFAULT: u64 = 8 << 20;
 #[derive(Debug, Default)]
 pub(crate) struct Output {
     log: Option<LogFile>,
+    /// Lines for which it is true are left out of the log.
+    is_left_out: Option<fn(&[u8]) -> bool>,
     line: Vec<u8>,
     tail: Tail,
 }
 
 impl Output {
-    pub(crate) fn new(log: Option<LogFile>) -> Self {
-        Self { log, ..Self::default() }
+    pub(crate) fn new(log: Option<LogFile>, is_left_out: Option<fn(&[u8]) -> bool>) -> Self {
+        Self { log, is_left_out, ..Self::default() }
     }
 
     /// Takes what the program wrote and hands out its whole lines. An error is about the log
     /// file only and comes once: the stream is then no longer logged.
     pub(crate) fn take(&mut self, bytes: &[u8], mut on_line: impl FnMut(&[u8])) -> io::Result<()> {
-        let logged = self.log.as_mut().map_or(Ok(()), |log| log.write(bytes));
-        if logged.is_err() {
-            self.log = None;
-        }
+        let mut logged = if self.is_left_out.is_none() { self.log(bytes) } else { Ok(()) };
         for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
             let mut piece = piece;
             while self.line.len() + piece.len() > LINE_BYTES_MAX {
                 let (now, later) = piece.split_at(LINE_BYTES_MAX - self.line.len());
                 self.line.extend_from_slice(now);
-                self.hand_out(&mut on_line);
+                logged = logged.and(self.hand_out(&mut on_line));
                 piece = later;
             }
             self.line.extend_from_slice(piece);
             if self.line.ends_with(b"\n") {
-                self.hand_out(&mut on_line);
+                logged = logged.and(self.hand_out(&mut on_line));
             }
         }
         logged
     }
 
-    /// Hands out what was not ended by a line end.
-    pub(crate) fn finish(&mut self, mut on_line: impl FnMut(&[u8])) {
-        if !self.line.is_empty() {
-            self.hand_out(&mut on_line);
-        }
+    /// Hands out what was not ended by a line end. An error is that of [`Self::take`].
+    pub(crate) fn finish(&mut self, mut on_line: impl FnMut(&[u8])) -> io::Result<()> {
+        if self.line.is_empty() { Ok(()) } else { self.hand_out(&mut on_line) }
     }
 
     pub(crate) fn tail(&self) -> String {
         self.tail.text()
     }
 
-    fn hand_out(&mut self, on_line: &mut impl FnMut(&[u8])) {
-        let line = self.line.strip_suffix(b"\n").unwrap_or(&self.line);
+    fn hand_out(&mut self, on_line: &mut impl FnMut(&[u8])) -> io::Result<()> {
+        let mut whole = std::mem::take(&mut self.line);
+        let line = whole.strip_suffix(b"\n").unwrap_or(&whole);
         let line = line.strip_suffix(b"\r").unwrap_or(line);
         self.tail.push(line);
         on_line(line);
-        self.line.clear();
+        let is_for_log = self.is_left_out.is_some_and(|is_left_out| !is_left_out(line));
+        let logged = if is_for_log { self.log(&whole) } else { Ok(()) };
+        whole.clear();
+        self.line = whole;
+        logged
+    }
+
+    fn log(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let logged = self.log.as_mut().map_or(Ok(()), |log| log.write(bytes));
+        if logged.is_err() {
+            self.log = None;
+        }
+        logged
     }
 }
 
@@ -176,7 +186,7 @@ mod tests {
         assert_eq!(lines(&mut output, b"ree\n\n"), [b"three".to_vec(), Vec::new()]);
         lines(&mut output, b"end");
         let mut rest = Vec::new();
-        output.finish(|line| rest.push(line.to_vec()));
+        output.finish(|line| rest.push(line.to_vec())).expect("no log");
         assert_eq!(rest, [b"end".to_vec()]);
         assert_eq!(output.tail(), "one\ntwo\nthree\n\nend");
     }
@@ -201,6 +211,19 @@ mod tests {
         log.write(b"!").expect("write");
         assert_eq!(std::fs::read(&path).expect("newest"), b"XYZ!");
         assert_eq!(std::fs::read(folder.path().join("1.out.1")).expect("older"), b"abcdefghij");
+    }
+
+    #[test]
+    fn lines_that_nobody_wants_to_read_are_handed_out_and_not_logged() {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        let path = folder.path().join("1.out");
+        let log = LogFile::open(path.clone(), 1000).expect("log");
+        let mut output = Output::new(Some(log), Some(|line| line.starts_with(b"n=")));
+        let mut found = lines(&mut output, b"n=1\na word\r\nn=");
+        found.extend(lines(&mut output, b"2\nthe e"));
+        output.finish(|line| found.push(line.to_vec())).expect("the disk has room");
+        assert_eq!(found, [&b"n=1"[..], b"a word", b"n=2", b"the e"].map(<[u8]>::to_vec));
+        assert_eq!(std::fs::read(path).expect("it was opened"), b"a word\r\nthe e");
     }
 
     proptest! {

@@ -313,7 +313,8 @@ impl Stream {
     ) -> io::Result<(Self, OwnedFd)> {
         let (pipe, theirs) = io::pipe()?;
         rustix::io::ioctl_fionbio(&pipe, true)?;
-        let output = Output::new(open_log(context, program, name));
+        let unlogged = program.unlogged.filter(|_| name == "out");
+        let output = Output::new(open_log(context, program, name), unlogged);
         Ok((Self { name, pipe: Some(pipe), output }, theirs.into()))
     }
 
@@ -351,7 +352,9 @@ impl Stream {
                 break;
             }
         }
-        self.output.finish(on_line);
+        if let Err(error) = self.output.finish(on_line) {
+            note_unlogged(context, self.name, &error);
+        }
     }
 }
 

@@ -58,6 +58,18 @@ impl Parser {
     }
 }
 
+/// Whether a line is one of a block: what [`Parser`] reads, and what stands beside it.
+pub(super) fn is_number(line: &[u8]) -> bool {
+    let Some((key, _)) = std::str::from_utf8(line).ok().and_then(|line| line.split_once('='))
+    else {
+        return false;
+    };
+    let is_quality = key.starts_with("stream_") && key.ends_with("_q");
+    let size = ["bitrate", "total_size", "out_time", "out_time_ms", "out_time_us"];
+    let rest = ["frame", "fps", "dup_frames", "drop_frames", "speed", "progress"];
+    is_quality || size.contains(&key) || rest.contains(&key)
+}
+
 fn positive(text: &str) -> Option<f64> {
     text.trim().parse().ok().filter(|number: &f64| number.is_finite() && *number > 0.0)
 }
@@ -208,6 +220,14 @@ mod tests {
         };
         assert_eq!(blocks(RECORDED), [expected]);
         assert!(blocks("frame=9\nprogress=end\n")[0].is_last);
+    }
+
+    #[test]
+    fn every_line_of_a_block_is_a_number_and_nothing_else_is() {
+        let lines = RECORDED.lines().chain(RECORDED_FIRST.lines());
+        assert!(lines.clone().count() > 20 && lines.map(str::as_bytes).all(is_number));
+        let others: [&[u8]; 5] = [b"", b"frame", b"title=a film", b"{\"a\":\"=\"}", b"fps\xff=1"];
+        assert!(!others.into_iter().any(is_number));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use super::classify::{self, Stderr};
 use super::codec::Encoder;
 use super::host::{Host, stopped};
-use super::progress::{Block, Parser};
+use super::progress::{self, Block, Parser};
 use super::tools;
 use crate::program::{Lines, Place, Program};
 use shiftboss_protocol::job::Failure;
@@ -150,6 +150,7 @@ fn run(
         stop_word: Some(b"q".to_vec()),
         stop_word_grace: STOP_WORD_GRACE,
         log_name: Some("ffmpeg".to_owned()),
+        unlogged: Some(progress::is_number),
         ..Program::default()
     };
     let (parser, last, stderr) = (Parser::default(), Block::default(), Stderr::default());
