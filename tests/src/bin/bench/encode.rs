@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 const ROUNDS: usize = 6;
 /// As the launcher has it.
-const NICE: &str = "10";
+pub(crate) const NICE: &str = "10";
 /// Of the whole session, where the kernel schedules sessions as groups.
 const YIELD: &str = "echo 10 2>/dev/null >/proc/self/autogroup; exec \"$@\"";
 /// A film of minutes on a slow machine.

@@ -1,6 +1,6 @@
 //! Programs that people run instead, told to encode as the product does, each in its own words.
 
-use crate::encode::Cost;
+use crate::encode::{Cost, NICE};
 use crate::figures::say;
 use shiftboss_tests::has_program;
 use std::path::Path;
@@ -30,7 +30,9 @@ impl Peer {
             say(&format!("{} is not installed ({}): left out.\n", self.name, self.from));
             return None;
         }
-        let mut command = Command::new(self.name);
+        // As what it is compared with.
+        let mut command = Command::new("nice");
+        command.args(["-n", NICE, self.name]);
         (self.arguments)(&mut command, film, output);
         // What they keep for the next time lies beside the output.
         let home = output.parent().expect("it lies in a folder");

@@ -89,7 +89,12 @@ pub(crate) fn open(
     let wrong = |what: String| {
         Failure::retryable(Cause::Error, format!("output {name} failed its check: {what}"))
     };
-    let answer = probe::answer(host, tools, path)?;
+    // It is ours, and can be made again: a full disk cuts outputs of which FFmpeg says nothing.
+    let unread = |failure: Failure| {
+        let message = format!("output {name} failed its check: {}", failure.message);
+        if failure.permanent { Failure { permanent: false, message, ..failure } } else { failure }
+    };
+    let answer = probe::answer(host, tools, path).map_err(unread)?;
     let duration_ms = milliseconds(answer.format.duration.as_deref());
     let facts = answer.facts().ok_or_else(|| wrong("it has no video stream".to_owned()))?;
     has_planned_streams(&answer, plan).map_err(wrong)?;
@@ -109,8 +114,8 @@ pub(crate) fn open(
     }
     let doing = format!("checking {name}");
     let scan = Scan::with_clock(facts.video.stream, None);
-    let mut scan =
-        probe::scan(host, tools, path, bytes, ((&doing, Some(plan.check.begin())), scan))?;
+    let doing = (doing.as_str(), Some(plan.check.begin()));
+    let mut scan = probe::scan(host, tools, path, bytes, (doing, scan)).map_err(unread)?;
     scan.pictures.sort();
     if let Some(words) = &scan.cut {
         return Err(wrong(format!("it is cut: {words}")));

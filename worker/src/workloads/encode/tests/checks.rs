@@ -8,8 +8,9 @@ use super::super::payload;
 use super::super::plan;
 use super::super::progress::Block;
 use super::super::tools::Tools;
-use super::stage::{Stage, Studio, ffmpeg};
+use super::stage::{Stage, Studio, cut, ffmpeg};
 use serde_json::{Value, json};
+use shiftboss_protocol::job::Failure;
 use std::path::{Path, PathBuf};
 
 /// A film of nine seconds, and its only output.
@@ -33,6 +34,10 @@ impl Scene {
 
     /// The check of a file as the output of this film; the sentence, empty when it is good.
     fn says(&self, output: &Path, check: &str) -> String {
+        self.judge(output, check).err().map(|failure| failure.message).unwrap_or_default()
+    }
+
+    fn judge(&self, output: &Path, check: &str) -> Result<u64, Failure> {
         let stage = Stage::default();
         let host = (
             &stage as &dyn super::super::host::Host,
@@ -44,13 +49,10 @@ impl Scene {
         let film = probe::film(host.0, host.1, &self.film, None).expect("the film is good");
         let plan = plan::plan(&film.facts, &ladder, &chosen).expect("the film can be planned");
         let bytes = output.metadata().expect("it is there").len();
-        let judged =
-            verify::open(host.0, host.1, output, bytes, (&plan.rungs[0], &plan)).and_then(|made| {
-                let last = Block { is_last: true, ..Block::default() };
-                verify::judge(std::slice::from_ref(&made), (&film, &plan), &last)?;
-                decode::decode(host, output, &made, (ladder.check, 0, 1))
-            });
-        judged.err().map(|failure| failure.message).unwrap_or_default()
+        let made = verify::open(host.0, host.1, output, bytes, (&plan.rungs[0], &plan))?;
+        let last = Block { is_last: true, ..Block::default() };
+        verify::judge(std::slice::from_ref(&made), (&film, &plan), &last)?;
+        decode::decode(host, output, &made, (ladder.check, 0, 1))
     }
 
     /// The good output, made again by FFmpeg with these arguments.
@@ -156,4 +158,17 @@ fn sound_that_was_shifted_is_found() {
     }
     let kept = scene.remade(&format!("-itsoffset 0.02 -i {film} -map 0:v -map 1:a -c copy"));
     assert_eq!(scene.says(&kept, "quick"), "");
+}
+
+#[test]
+fn an_output_that_a_full_disk_has_cut_can_be_made_again() {
+    let scene = Scene::new();
+    let short = scene.studio.path("short.mp4");
+    // Within its index, and within its pictures.
+    for percent in [1, 60] {
+        cut(&scene.good, percent, &short);
+        let failure = scene.judge(&short, "quick").expect_err("it is cut");
+        assert!(!failure.permanent, "{failure:?}");
+        assert!(failure.message.starts_with("output 180p failed its check: "), "{failure:?}");
+    }
 }
