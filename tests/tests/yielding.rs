@@ -3,6 +3,7 @@
 
 use shiftboss_tests::{Stage, skip};
 use std::os::unix::fs::MetadataExt;
+use std::process::Command;
 
 const AUTOGROUP: &str = "/proc/self/autogroup";
 
@@ -27,4 +28,24 @@ fn the_session_of_a_program_yields_and_no_other_does() {
     let supervisor = std::fs::read_to_string(format!("/proc/{}/autogroup", stage.pid()));
     assert!(supervisor.expect("it runs").trim_end().ends_with(" nice 0"));
     assert_eq!(std::fs::read_to_string(AUTOGROUP).expect("it was there"), own);
+}
+
+/// Runs `nice` alone, which prints how much it yields.
+fn own_nice() -> i32 {
+    let told = Command::new("nice").output().expect("coreutils are there");
+    String::from_utf8_lossy(&told.stdout).trim().parse().expect("a number")
+}
+
+#[test]
+fn programs_yield_by_ten_and_never_less_than_their_supervisor() {
+    for more in [0, 15] {
+        let mut stage = Stage::dark("");
+        stage.start_within(&["nice", "-n", &more.to_string()]);
+        let out = stage.file("nice");
+        let job = stage.shell(&format!("nice > '{}'", out.display()));
+        let _ = stage.wait_for_state(job, "succeeded");
+        let theirs = std::fs::read_to_string(out).expect("the job has written it");
+        let wanted = (own_nice() + more).clamp(10, 19);
+        assert_eq!(theirs.trim(), wanted.to_string(), "a supervisor at nice +{more}");
+    }
 }

@@ -12,8 +12,8 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::Mode;
 use rustix::process::{
-    self, DumpableBehavior, Pid, Resource, Rlimit, getpid, getppid, set_dumpable_behavior,
-    set_parent_process_death_signal, setpriority_process, setrlimit, umask,
+    self, DumpableBehavior, Pid, Resource, Rlimit, getpid, getppid, getpriority_process,
+    set_dumpable_behavior, set_parent_process_death_signal, setpriority_process, setrlimit, umask,
 };
 use serde::{Deserialize, Serialize};
 use shiftboss_protocol::confine::Wall;
@@ -232,7 +232,10 @@ fn prepare(keeper: Pid, walls: &mut Walls) -> io::Result<()> {
     if getppid() != Some(keeper) {
         return Err(io::Error::from_raw_os_error(libc::ESRCH));
     }
-    setpriority_process(None, NICE)?;
+    // Who yields more already must not yield less: without a capability the kernel says EACCES.
+    if getpriority_process(None)? < NICE {
+        setpriority_process(None, NICE)?;
+    }
     SigSet::all().thread_unblock()?;
     // The standard library closes what it opens; this is for what nobody thought of.
     descriptor::close_on_exec()?;
